@@ -1,0 +1,1 @@
+//! Where configuration comes from, and how mistakes in it are told.

@@ -1,0 +1,226 @@
+//! Typed configuration: defaults < file < environment (`HUBBUB_A__B`) < flags. One struct per concern.
+//!
+//! `config/default.toml` documents every key and shows its default; a test keeps the two equal.
+//! An unknown key is an error that names the nearest key and the line (see [`load`]).
+
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+pub mod load;
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident: $ty:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
+        impl Default for $name {
+            fn default() -> Self { $name { $($field: $default,)* } }
+        }
+    };
+}
+
+section! {
+    /// Everything.
+    Config {
+        /// Clients' listener.
+        http: Http = Http::default(),
+        /// Operators' listener.
+        admin: Admin = Admin::default(),
+        /// What is kept, and where.
+        storage: Storage = Storage::default(),
+        /// Signing in.
+        auth: Auth = Auth::default(),
+        /// Sockets.
+        socket: Socket = Socket::default(),
+        /// Rooms.
+        rooms: Rooms = Rooms::default(),
+        /// Presence.
+        presence: Presence = Presence::default(),
+        /// Rate limits.
+        limits: Limits = Limits::default(),
+        /// The server's own log.
+        log: Log = Log::default(),
+        /// For tests and trying things; all off in production.
+        dev: Dev = Dev::default(),
+    }
+}
+section! {
+    /// Clients' listener: HTTP and WebSocket.
+    Http {
+        /// Address to listen on; port 0 picks a free one.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080)),
+        /// Worker threads (each with a hub); 0: one per core.
+        workers: usize = 0,
+        /// Origins that browsers may open sockets and send cookies from (`https://chat.example`); the server's own is always allowed, `*` allows all.
+        origins: Vec<String> = Vec::new(),
+        /// Bytes of a request body at most.
+        body_bytes_max: usize = 256 * 1024,
+        /// Milliseconds that a graceful stop may take.
+        stop_timeout_ms: u64 = 10_000,
+        /// Milliseconds over which clients are told to reconnect, spread evenly, when the server drains.
+        drain_spread_ms: u64 = 5_000,
+    }
+}
+section! {
+    /// Operators' listener: metrics, health, administration.
+    Admin {
+        /// Address to listen on; port 0 picks a free one. Keep it off public networks.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8081)),
+    }
+}
+section! {
+    /// What is kept, and where.
+    Storage {
+        /// Directory of everything the server keeps.
+        data_dir: PathBuf = PathBuf::from("./data"),
+        /// Bytes the directory may hold; above it sends are refused (`quota_exceeded`). 0: no limit but the disk.
+        disk_quota_bytes: u64 = 0,
+        /// Bytes that must stay free on the disk; below it sends are refused.
+        disk_free_bytes_min: u64 = 256 * 1024 * 1024,
+        /// Shards of a new store; fixed once it is created.
+        shards: u32 = crate::protocol::ids::SHARDS_DEFAULT,
+        /// Appends that may wait for the device, over all rooms; above it they are refused (`busy`).
+        appends_waiting_max: usize = 8_192,
+        /// Bytes of cache for reads.
+        cache_bytes: u64 = 64 * 1024 * 1024,
+    }
+}
+section! {
+    /// Signing in.
+    Auth {
+        /// May people make accounts by themselves?
+        registration: bool = true,
+        /// Secret that signs access tokens (HS256), at least 32 bytes; empty: made at the first start and kept in the data directory.
+        secret: String = String::new(),
+        /// Key id in the tokens' header.
+        key_id: String = "1".into(),
+        /// Issuer (`iss`) that tokens carry and must carry.
+        issuer: String = "hubbub".into(),
+        /// Seconds an access token is valid.
+        access_ttl_s: u64 = 900,
+        /// Seconds a refresh token is valid.
+        refresh_ttl_s: u64 = 30 * 86_400,
+        /// Argon2id: KiB of memory for a hash.
+        argon2_memory_kib: u32 = 19_456,
+        /// Argon2id: passes.
+        argon2_passes: u32 = 2,
+        /// Threads that hash passwords; requests that find 64 waiting are refused (`busy`).
+        hash_threads: usize = 1,
+        /// Sign-in and registration attempts per address and minute.
+        attempts_per_minute: u32 = 30,
+    }
+}
+section! {
+    /// Sockets.
+    Socket {
+        /// Bytes of a frame, and of a message joined from fragments.
+        frame_bytes_max: usize = 64 * 1024,
+        /// Connections at most; above it 503.
+        connections_max: usize = 18_000,
+        /// Sockets of one address at most.
+        connections_per_address_max: usize = 18_000,
+        /// Sockets of one address that have not signed in.
+        unauthenticated_per_address_max: usize = 256,
+        /// Milliseconds to sign in.
+        auth_timeout_ms: u64 = 10_000,
+        /// Milliseconds between heartbeats: the server pings an idle client after it, and closes after twice it without a word.
+        heartbeat_ms: u64 = 25_000,
+        /// Bytes of an outbox above which ephemeral events are dropped, and above which a client that reads nothing is closed.
+        outbox_soft_bytes: usize = 256 * 1024,
+        /// Bytes of an outbox at most; above it the session is closed (4000).
+        outbox_hard_bytes: usize = 4 * 1024 * 1024,
+        /// Milliseconds without progress above `outbox_soft_bytes` until the session is closed.
+        outbox_stall_ms: u64 = 2_000,
+        /// Requests of a session that may be under way; above it reading from the socket pauses.
+        requests_in_flight_max: usize = 64,
+        /// Milliseconds a request may take until it is answered with `timeout`.
+        request_timeout_ms: u64 = 10_000,
+        /// Malformed frames until the socket is closed (4204).
+        malformed_max: u32 = 20,
+        /// Bytes of the kernel's send buffer.
+        send_buffer_bytes: usize = 64 * 1024,
+    }
+}
+section! {
+    /// Rooms.
+    Rooms {
+        /// Threads for rooms and presence; 0: one per core.
+        threads: usize = 0,
+        /// Bytes of a message's text.
+        text_bytes_max: usize = 16 * 1024,
+        /// Bytes of a message's `data`.
+        data_bytes_max: usize = 16 * 1024,
+        /// Mentions of a message.
+        mentions_max: usize = 50,
+        /// Attachments of a message.
+        attachments_max: usize = 10,
+        /// Members of a group.
+        group_members_max: u64 = 1_000,
+        /// Rooms of a user.
+        rooms_per_user_max: usize = 5_000,
+        /// Seqs that an owner searches for a repeat before it answers `resync`.
+        repeat_window: u64 = 10_000,
+        /// Milliseconds until an idle room's actor is passivated.
+        idle_ms: u64 = 60_000,
+        /// Requests that may wait in one room; above it they are refused (`busy`).
+        waiting_max: usize = 4_096,
+        /// Messages of one append.
+        batch_max: usize = 512,
+        /// Members up to which receipts are sent to everybody.
+        receipts_members_max: u64 = 100,
+        /// Milliseconds until `typing` ends by itself.
+        typing_ttl_ms: u64 = 6_000,
+        /// Missed entries of a room that a resume gives; above it the room is `resync`.
+        resume_entries_max: u64 = 100_000,
+    }
+}
+section! {
+    /// Presence.
+    Presence {
+        /// Milliseconds after the last device is gone until contacts are told "offline".
+        offline_debounce_ms: u64 = 3_000,
+        /// Contacts of a user at most.
+        contacts_max: usize = 5_000,
+    }
+}
+section! {
+    /// Rate limits. Each is a bucket: so many per second on average, and a burst of ten seconds' worth.
+    Limits {
+        /// Requests per user and second; 0: no limit.
+        requests_per_second: u32 = 200,
+        /// Requests to the HTTP API per address and second; 0: no limit.
+        http_per_second: u32 = 100,
+        /// New sockets per address and second; 0: no limit.
+        connects_per_second: u32 = 500,
+    }
+}
+section! {
+    /// The server's own log, on standard error.
+    Log {
+        /// What to log, as tracing-subscriber's `EnvFilter` reads it.
+        filter: String = "info".into(),
+        /// `text` or `json`.
+        format: LogFormat = LogFormat::Text,
+    }
+}
+section! {
+    /// For tests and trying things; all off in production. `config check` warns when one is on.
+    Dev {
+        /// Serve `/v1/echo`: a socket that sends back what it gets, without token.
+        echo: bool = false,
+        /// Let the admin listener cause faults (panics of actors).
+        faults: bool = false,
+    }
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one object a line.
+    Json,
+}

@@ -1,0 +1,21 @@
+//! Hubbub: a chat cluster of actors in one binary. docs/ARCHITECTURE.md shows the way through.
+//!
+//! Imports point one way: `error, telemetry ← protocol ← config ← {storage, bus, auth} ← cluster ← actors ← http ← node ← cli`;
+//! `check` and `client` need only `protocol`, `bench` only `client`.
+
+pub mod actors;
+pub mod auth;
+pub mod bench;
+pub mod bus;
+pub mod check;
+pub mod cli;
+pub mod client;
+pub mod cluster;
+pub mod config;
+pub mod error;
+pub mod http;
+pub mod node;
+pub mod protocol;
+pub mod sabotage;
+pub mod storage;
+pub mod telemetry;
