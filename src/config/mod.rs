@@ -212,6 +212,8 @@ section! {
         echo: bool = false,
         /// Let the admin listener cause faults (panics of actors).
         faults: bool = false,
+        /// Lose every n-th envelope of entries between rooms and hubs (which must then backfill); 0: none.
+        lose_envelopes_every: u64 = 0,
     }
 }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 pub mod conformance;
+pub mod derive;
 pub mod embedded;
 pub mod record;
 
@@ -150,6 +151,9 @@ pub struct RoomRow {
     pub pair: Option<(UserId, UserId)>,
     /// Members.
     pub members: u64,
+    /// Members who are owners.
+    #[serde(default)]
+    pub owners: u64,
     /// Everything up to this seq is applied: this row, membership, folded bodies, mentions (rule 11).
     pub applied: Seq,
     /// Messages up to `applied`.

@@ -1,0 +1,87 @@
+//! A node's claims on shards: which epoch it holds, and the check that makes an append committed.
+//!
+//! Ownership rules 1, 2 and 6: an epoch is this node's only if *its own* compare-and-set answered "applied"; every start of a
+//! room's actor takes a new activation; a check is a read of the epoch cell that began after the append was durable.
+//! The activation counters live here, outside the rooms, so that a rebuilt room never writes under its predecessor's epoch.
+
+use crate::protocol::ids::{Epoch, Shard};
+use crate::storage::{EpochCell, Ownership, StorageError};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Compare-and-sets that somebody else may win before a claim gives up.
+const CLAIM_TRIES: u32 = 8;
+
+#[derive(Clone, Copy)]
+struct Claim {
+    cell: EpochCell,
+    activations: u32,
+}
+
+/// This node's claims.
+pub struct Claims {
+    store: Arc<dyn Ownership>,
+    held: Mutex<HashMap<Shard, Claim>>,
+}
+
+impl Claims {
+    /// No claim yet: a process that restarts takes new epochs.
+    pub fn new(store: Arc<dyn Ownership>) -> Self {
+        Claims { store, held: Mutex::new(HashMap::new()) }
+    }
+
+    /// A fresh writer's epoch for one start of a room's actor; takes the shard first when this process has not yet, or
+    /// when its activations are used up.
+    pub async fn activate(&self, shard: Shard) -> Result<Epoch, StorageError> {
+        if let Some(epoch) = self.next_activation(shard) {
+            return Ok(epoch);
+        }
+        for _ in 0..CLAIM_TRIES {
+            let was = self.store.epoch(shard).await?;
+            let next = EpochCell { epoch: was.epoch + 1, token: rand::random() };
+            if self.store.raise_epoch(shard, was, next).await? {
+                let mut held = self.held.lock();
+                // Two rooms of the shard may have come here at once: the higher claim stays.
+                let claim = held.entry(shard).or_insert(Claim { cell: next, activations: 0 });
+                if claim.cell.epoch < next.epoch {
+                    *claim = Claim { cell: next, activations: 0 };
+                }
+                drop(held);
+                if let Some(epoch) = self.next_activation(shard) {
+                    return Ok(epoch);
+                }
+            }
+        }
+        Err(StorageError::Busy("the shard's owner is being changed"))
+    }
+
+    fn next_activation(&self, shard: Shard) -> Option<Epoch> {
+        let mut held = self.held.lock();
+        let claim = held.get_mut(&shard)?;
+        claim.activations += 1;
+        if claim.activations >= 1 << Epoch::ACTIVATION_BITS {
+            held.remove(&shard);
+            return None;
+        }
+        Some(Epoch::new(claim.cell.epoch, claim.activations))
+    }
+
+    /// Whether a writer with this epoch still owns the shard, by a read that begins now. False is final: step down.
+    pub async fn check(&self, shard: Shard, epoch: Epoch) -> Result<bool, StorageError> {
+        let Some(mine) = self.held.lock().get(&shard).map(|c| c.cell).filter(|c| c.epoch == epoch.shard_epoch()) else {
+            return Ok(false);
+        };
+        let now = self.store.epoch(shard).await?;
+        if now != mine {
+            // Somebody raised it: this claim is over, also for the shard's other rooms.
+            self.held.lock().remove(&shard);
+        }
+        Ok(now == mine)
+    }
+
+    /// Forgets the claims on all shards: the next activation takes new epochs (after the store was reopened).
+    pub fn forget(&self) {
+        self.held.lock().clear();
+    }
+}
