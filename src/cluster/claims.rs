@@ -4,7 +4,7 @@
 //! room's actor takes a new activation; a check is a read of the epoch cell that began after the append was durable.
 //! The activation counters live here, outside the rooms, so that a rebuilt room never writes under its predecessor's epoch.
 
-use crate::protocol::ids::{Epoch, Shard};
+use crate::protocol::ids::{Epoch, RoomId, Shard};
 use crate::storage::{EpochCell, Ownership, StorageError};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -23,23 +23,26 @@ struct Claim {
 pub struct Claims {
     store: Arc<dyn Ownership>,
     held: Mutex<HashMap<Shard, Claim>>,
+    /// The activation that counts now, of every room that is started.
+    active: Mutex<HashMap<RoomId, Epoch>>,
 }
 
 impl Claims {
     /// No claim yet: a process that restarts takes new epochs.
     pub fn new(store: Arc<dyn Ownership>) -> Self {
-        Claims { store, held: Mutex::new(HashMap::new()) }
+        Claims { store, held: Mutex::new(HashMap::new()), active: Mutex::new(HashMap::new()) }
     }
 
-    /// A fresh writer's epoch for one start of a room's actor; takes the shard first when this process has not yet, or
-    /// when its activations are used up.
-    pub async fn activate(&self, shard: Shard) -> Result<Epoch, StorageError> {
-        if let Some(epoch) = self.next_activation(shard) {
+    /// A fresh writer's epoch for one start of a room's actor, higher than `above`; takes the shard first when this process has not
+    /// yet, or when its activations are used up. From now on checks of the room's older activations fail.
+    pub async fn activate(&self, shard: Shard, room: RoomId, above: Epoch) -> Result<Epoch, StorageError> {
+        if let Some(epoch) = self.next_activation(shard).filter(|e| *e > above) {
+            self.active.lock().insert(room, epoch);
             return Ok(epoch);
         }
         for _ in 0..CLAIM_TRIES {
             let was = self.store.epoch(shard).await?;
-            let next = EpochCell { epoch: was.epoch + 1, token: rand::random() };
+            let next = EpochCell { epoch: was.epoch.max(above.shard_epoch()) + 1, token: rand::random() };
             if self.store.raise_epoch(shard, was, next).await? {
                 let mut held = self.held.lock();
                 // Two rooms of the shard may have come here at once: the higher claim stays.
@@ -48,7 +51,8 @@ impl Claims {
                     *claim = Claim { cell: next, activations: 0 };
                 }
                 drop(held);
-                if let Some(epoch) = self.next_activation(shard) {
+                if let Some(epoch) = self.next_activation(shard).filter(|e| *e > above) {
+                    self.active.lock().insert(room, epoch);
                     return Ok(epoch);
                 }
             }
@@ -68,7 +72,10 @@ impl Claims {
     }
 
     /// Whether a writer with this epoch still owns the shard, by a read that begins now. False is final: step down.
-    pub async fn check(&self, shard: Shard, epoch: Epoch) -> Result<bool, StorageError> {
+    pub async fn check(&self, shard: Shard, room: RoomId, epoch: Epoch) -> Result<bool, StorageError> {
+        if self.active.lock().get(&room) != Some(&epoch) {
+            return Ok(false);
+        }
         let Some(mine) = self.held.lock().get(&shard).map(|c| c.cell).filter(|c| c.epoch == epoch.shard_epoch()) else {
             return Ok(false);
         };
@@ -77,7 +84,12 @@ impl Claims {
             // Somebody raised it: this claim is over, also for the shard's other rooms.
             self.held.lock().remove(&shard);
         }
-        Ok(now == mine)
+        Ok(now == mine && self.active.lock().get(&room) == Some(&epoch))
+    }
+
+    /// The room's actor has ended.
+    pub fn deactivate(&self, room: RoomId) {
+        self.active.lock().remove(&room);
     }
 
     /// Forgets the claims on all shards: the next activation takes new epochs (after the store was reopened).

@@ -1,1 +1,130 @@
-//! stub
+//! Coming back without a hole or a double, pure: where a feed stands, what a room of a resume needs, how a seam is closed.
+
+use super::entry::{Body, Change, Entry};
+use super::ids::{Seq, UserId};
+use super::ops::Standing;
+use std::collections::VecDeque;
+
+/// What a feed does with entries `first..=last` when the next one it expects is `next`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// All known already.
+    Known,
+    /// Take them, without the first `skip`.
+    Take {
+        /// How many are known already.
+        skip: usize,
+    },
+    /// Something before them is missing: `from..first` must be read from the log first.
+    Hole {
+        /// The first missing seq.
+        from: Seq,
+    },
+}
+
+/// See [`Step`]. A feed that has no position yet begins with whatever comes first.
+pub fn step(next: Option<Seq>, first: Seq, last: Seq) -> Step {
+    match next {
+        Some(next) if last < next => Step::Known,
+        Some(next) if first > next => Step::Hole { from: next },
+        Some(next) => Step::Take { skip: (next - first) as usize },
+        None => Step::Take { skip: 0 },
+    }
+}
+
+/// How a member's room stands when its client has applied `have` (none: it does not know the room) and the committed head is `head`.
+/// `None`: unchanged, nothing is to be said.
+pub fn standing(have: Option<Seq>, head: Seq, entries_max: u64) -> Option<(Standing, Seq)> {
+    match have {
+        Some(have) if have == head => None,
+        // Ahead of the log: the client knows entries that this log never had.
+        Some(have) if have > head => Some((Standing::Resync, head)),
+        Some(have) if head - have > entries_max => Some((Standing::Resync, head)),
+        Some(have) => Some((Standing::CatchUp, have)),
+        None => Some((Standing::Joined, head)),
+    }
+}
+
+/// Who was put out of a room lately, and where: a catch-up must not read past that, and an attach that was decided on before
+/// it must not count. Bounded; what is forgotten is older than any attach under way.
+#[derive(Clone, Debug, Default)]
+pub struct PutOut(VecDeque<(UserId, Seq)>);
+
+/// Put-outs that a feed remembers.
+const PUT_OUT_MAX: usize = 256;
+
+impl PutOut {
+    /// The user's membership ended at `seq`.
+    pub fn note(&mut self, user: UserId, seq: Seq) {
+        if self.0.len() == PUT_OUT_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((user, seq));
+    }
+    /// Where the user was put out after `as_of`, the first time.
+    pub fn after(&self, user: UserId, as_of: Seq) -> Option<Seq> {
+        self.0.iter().filter(|(u, s)| *u == user && *s > as_of).map(|(_, s)| *s).min()
+    }
+}
+
+/// The user whose membership an entry ends.
+pub fn ends_membership(entry: &Entry) -> Option<UserId> {
+    match &entry.body {
+        Body::Member(m) if matches!(m.change, Change::Leave | Change::Kick | Change::Ban) => Some(m.user),
+        _ => None,
+    }
+}
+
+/// The users whose membership an entry begins.
+pub fn begins_membership(entry: &Entry) -> Vec<UserId> {
+    match &entry.body {
+        Body::Member(m) if matches!(m.change, Change::Join | Change::Invite) => vec![m.user],
+        Body::Room(change) => change.members.iter().map(|(user, _)| *user).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_room_stands_as_its_client_left_it() {
+        assert_eq!(standing(Some(7), 7, 100), None);
+        assert_eq!(standing(Some(5), 7, 100), Some((Standing::CatchUp, 5)));
+        assert_eq!(standing(Some(8), 7, 100), Some((Standing::Resync, 7)));
+        assert_eq!(standing(Some(1), 200, 100), Some((Standing::Resync, 200)));
+        assert_eq!(standing(None, 7, 100), Some((Standing::Joined, 7)));
+        assert_eq!(standing(Some(0), 0, 100), None);
+    }
+
+    #[test]
+    fn an_attach_decided_before_a_put_out_does_not_count() {
+        let mut out = PutOut::default();
+        out.note(UserId(1), 10);
+        out.note(UserId(1), 20);
+        assert_eq!(out.after(UserId(1), 9), Some(10));
+        assert_eq!(out.after(UserId(1), 12), Some(20));
+        assert_eq!(out.after(UserId(1), 20), None);
+        assert_eq!(out.after(UserId(2), 0), None);
+    }
+
+    proptest! {
+        /// Whatever is lost, doubled or late: a feed that reads holes from the log gives every seq once, in order.
+        #[test]
+        fn a_feed_gives_every_entry_once_and_in_order(batches in prop::collection::vec((1u64..60, 1u64..6), 1..80)) {
+            let (mut next, mut given) = (None, Vec::new());
+            for (first, len) in batches {
+                let last = first + len - 1;
+                match step(next, first, last) {
+                    Step::Known => {}
+                    Step::Take { skip } => given.extend(first + skip as u64..=last),
+                    Step::Hole { from } => given.extend(from..=last),
+                }
+                next = Some(next.unwrap_or(first).max(last + 1));
+            }
+            prop_assert!(given.windows(2).all(|w| w[1] == w[0] + 1), "{given:?}");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The applier: carries out what follows from committed entries. One per thread for rooms; the rooms' jobs run beside each other,
+//! one room's jobs one after the other.
+//!
+//! It writes derived rows (memberships, folded bodies, mentions, the room's row), then tells the users whose membership began.
+//! Everything is redone from the log when a room starts, so losing what waits here loses nothing. A write that fails is tried
+//! again until it succeeds; meanwhile rooms refuse requests when too much waits (`Local::applying`).
+
+use super::guardian::Local;
+use super::node::NodeContext;
+use super::presence::PresenceMsg;
+use super::reading::in_time;
+use crate::bus::UserEvent;
+use crate::protocol::entry::{Entry, Role};
+use crate::protocol::ids::{RoomId, Seq, UserId};
+use crate::protocol::policy::Standing;
+use crate::protocol::resume;
+use crate::storage::derive::{self, Deriving};
+use crate::storage::{Effect, FoldRow, Result, RoomRow};
+use crate::telemetry::metrics;
+use actix::prelude::*;
+use futures_util::FutureExt;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Entries carried out in one write.
+const CHUNK: usize = 1_024;
+/// Pause before a failed write is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// An entry, and the standing before it of the user whose membership it changes.
+pub type Applicable = (Arc<Entry>, Option<Standing>);
+
+/// A room has started; its row as stored.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Begin {
+    /// The row.
+    pub row: RoomRow,
+    /// The thread's shared state.
+    pub local: Rc<Local>,
+}
+
+/// Committed entries, in order.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Apply {
+    /// The room.
+    pub room: RoomId,
+    /// The entries.
+    pub entries: Vec<Applicable>,
+}
+
+/// A channel's subscription: written durably before the answer.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Subscribe {
+    /// The room.
+    pub room: RoomId,
+    /// Who.
+    pub user: UserId,
+    /// The standing before.
+    pub was: Option<Standing>,
+    /// The role from now on; none: the subscription ends.
+    pub role: Option<Role>,
+    /// The committed head.
+    pub seq: Seq,
+    /// The answer.
+    pub reply: oneshot::Sender<Result<()>>,
+}
+
+/// The room ends: when everything of it is applied, its mark is cleared and this answered.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Finish {
+    /// The room.
+    pub room: RoomId,
+    /// The answer.
+    pub reply: oneshot::Sender<()>,
+}
+
+enum Job {
+    Entries(Vec<Applicable>),
+    Subscribe(Subscribe),
+    Finish(oneshot::Sender<()>),
+}
+
+struct RoomJobs {
+    row: RoomRow,
+    jobs: VecDeque<Job>,
+    busy: bool,
+    /// Tells the jobs of this life of the room from those of an earlier one.
+    life: u64,
+    local: Rc<Local>,
+}
+
+/// See the module.
+pub struct Applier {
+    node: Arc<NodeContext>,
+    rooms: HashMap<RoomId, RoomJobs>,
+    lives: u64,
+}
+
+impl Applier {
+    /// An applier without work.
+    pub fn new(node: Arc<NodeContext>) -> Self {
+        Applier { node, rooms: HashMap::new(), lives: 0 }
+    }
+
+    fn push(&mut self, room: RoomId, job: Job, ctx: &mut Context<Self>) {
+        if let Some(jobs) = self.rooms.get_mut(&room) {
+            jobs.jobs.push_back(job);
+            self.run(room, ctx);
+        }
+    }
+
+    /// Begins the room's next job, unless one is under way.
+    fn run(&mut self, room: RoomId, ctx: &mut Context<Self>) {
+        let Some(state) = self.rooms.get_mut(&room).filter(|s| !s.busy) else { return };
+        let Some(mut job) = state.jobs.pop_front() else { return };
+        if let Job::Entries(entries) = &mut job {
+            while entries.len() < CHUNK
+                && let Some(Job::Entries(more)) = state.jobs.pop_front_if(|j| matches!(j, Job::Entries(_)))
+            {
+                entries.extend(more);
+            }
+        }
+        state.busy = true;
+        let (node, row, life) = (self.node.clone(), state.row.clone(), state.life);
+        let work = AssertUnwindSafe(async move {
+            match carry_out(&node, row, &job).await {
+                Ok(row) => Ok((row, job)),
+                Err(error) => Err((error, job)),
+            }
+        }).catch_unwind();
+        ctx.spawn(work.into_actor(self).map(move |result, me, ctx| me.carried_out(room, life, result, ctx)));
+    }
+
+    fn carried_out(
+        &mut self,
+        room: RoomId,
+        life: u64,
+        result: std::thread::Result<std::result::Result<(RoomRow, Job), (crate::storage::StorageError, Job)>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(state) = self.rooms.get_mut(&room).filter(|s| s.life == life) else { return };
+        state.busy = false;
+        match result {
+            Ok(Ok((row, job))) => {
+                state.row = row;
+                let local = state.local.clone();
+                match job {
+                    Job::Entries(entries) => {
+                        local.applying.set(local.applying.get().saturating_sub(entries.len()));
+                        for (entry, _) in &entries {
+                            for user in resume::begins_membership(entry) {
+                                self.tell(user, UserEvent::Joined { room, seq: entry.seq });
+                            }
+                        }
+                    }
+                    Job::Subscribe(s) => {
+                        let event = match s.role {
+                            Some(_) => UserEvent::Joined { room, seq: s.seq },
+                            None => UserEvent::Left { room, seq: s.seq },
+                        };
+                        self.tell(s.user, event);
+                        let _ = s.reply.send(Ok(()));
+                    }
+                    Job::Finish(reply) => {
+                        self.rooms.remove(&room);
+                        let _ = reply.send(());
+                        return;
+                    }
+                }
+                self.run(room, ctx);
+            }
+            Ok(Err((error, Job::Subscribe(s)))) => {
+                let _ = s.reply.send(Err(error));
+                self.run(room, ctx);
+            }
+            Ok(Err((error, job))) => {
+                tracing::warn!(%error, "derived rows could not be written; trying again");
+                state.jobs.push_front(job);
+                ctx.run_later(RETRY, move |me, ctx| me.run(room, ctx));
+            }
+            Err(_) => {
+                // The job is lost with the panic; the room's next start redoes it from the log.
+                tracing::error!("the applier panicked; the room is loaded again");
+                metrics().restarted("applier");
+                let local = state.local.clone();
+                self.rooms.remove(&room);
+                local.guardian.do_send(super::guardian::GuardianMsg::Panic(super::guardian::Child::Room(room)));
+            }
+        }
+    }
+
+    fn tell(&self, user: UserId, event: UserEvent) {
+        self.node.router.to_presence(user, PresenceMsg::Event(event));
+    }
+}
+
+async fn carry_out(node: &NodeContext, row: RoomRow, job: &Job) -> Result<RoomRow> {
+    let (room, shard) = (row.room, node.router.shard(row.room));
+    match job {
+        Job::Entries(entries) => {
+            let seqs: BTreeSet<Seq> = entries.iter().filter_map(|(e, _)| derive::folds_into(&e.body)).collect();
+            let seqs: Vec<Seq> = seqs.into_iter().collect();
+            let folds: HashMap<Seq, FoldRow> = match seqs.is_empty() {
+                true => HashMap::new(),
+                false => {
+                    let rows = in_time(node.store.folds(room, &seqs)).await?;
+                    seqs.into_iter().zip(rows).filter_map(|(seq, fold)| Some((seq, fold?))).collect()
+                }
+            };
+            let mut deriving = Deriving::new(row, folds);
+            for (entry, was) in entries {
+                deriving.apply(entry, *was);
+            }
+            let (row, effects) = deriving.finish();
+            in_time(node.store.apply(room, shard, effects, false)).await?;
+            Ok(row)
+        }
+        Job::Subscribe(s) => {
+            let mut deriving = Deriving::new(row, HashMap::new());
+            deriving.subscribe(s.user, s.was, s.role, s.seq);
+            let (row, effects) = deriving.finish();
+            in_time(node.store.apply_durably(room, shard, effects)).await?;
+            Ok(row)
+        }
+        Job::Finish(_) => {
+            in_time(node.store.apply(room, shard, vec![Effect::Room(row.clone())], true)).await?;
+            Ok(row)
+        }
+    }
+}
+
+impl Actor for Applier {
+    type Context = Context<Self>;
+}
+impl Handler<Begin> for Applier {
+    type Result = ();
+    fn handle(&mut self, msg: Begin, _: &mut Self::Context) {
+        let room = msg.row.room;
+        let waiting: usize = self.rooms.get(&room).map_or(0, |s| {
+            s.jobs.iter().map(|j| if let Job::Entries(e) = j { e.len() } else { 0 }).sum()
+        });
+        msg.local.applying.set(msg.local.applying.get().saturating_sub(waiting));
+        self.lives += 1;
+        self.rooms.insert(room, RoomJobs { row: msg.row, jobs: VecDeque::new(), busy: false, life: self.lives, local: msg.local });
+    }
+}
+impl Handler<Apply> for Applier {
+    type Result = ();
+    fn handle(&mut self, msg: Apply, ctx: &mut Self::Context) {
+        self.push(msg.room, Job::Entries(msg.entries), ctx);
+    }
+}
+impl Handler<Subscribe> for Applier {
+    type Result = ();
+    fn handle(&mut self, msg: Subscribe, ctx: &mut Self::Context) {
+        self.push(msg.room, Job::Subscribe(msg), ctx);
+    }
+}
+impl Handler<Finish> for Applier {
+    type Result = ();
+    fn handle(&mut self, msg: Finish, ctx: &mut Self::Context) {
+        self.push(msg.room, Job::Finish(msg.reply), ctx);
+    }
+}

@@ -1,0 +1,454 @@
+//! The guardian: one per thread for rooms and presence. Starts, watches and restarts the rooms and presences of its shards, and is
+//! the only way to them.
+//!
+//! A child that ends, by a panic too, tells by the drop of its [`ChildGuard`]. Requests that were in its mailbox are answered with a
+//! retriable error by their dropped replies. A room that panicked is rebuilt from the log at once when somebody follows it, else with
+//! the next request; a child that panics again and again is rebuilt with growing pauses, in which requests are refused with the time
+//! to wait. Other rooms never notice. Rooms without interest and requests are passivated and cost nothing in memory.
+
+use super::applier::Applier;
+use super::delivery::Delivery;
+use super::node::NodeContext;
+use super::presence::{Presence, PresenceMsg};
+use super::room::{Room, RoomMsg};
+use super::router::{Verdict, lost};
+use crate::bus::Envelope;
+use crate::cluster::NodeId;
+use crate::error::{ApiError, Code};
+use crate::protocol::ids::{RoomId, UserId};
+use crate::telemetry::metrics;
+use actix::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Panics of one child within [`STORM_WINDOW`] after which it is rebuilt with pauses.
+const STORM_FREE: u32 = 3;
+/// A child that did not panic for so long begins anew.
+const STORM_WINDOW: Duration = Duration::from_secs(60);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Messages kept for a room that is just ending.
+const HELD_MAX: usize = 4_096;
+
+/// What the rooms and presences of one thread share with their guardian.
+pub struct Local {
+    /// The node.
+    pub node: Arc<NodeContext>,
+    /// Which nodes have sessions that care about a room. Held here, per shard and not per room, so that an idle room costs no actor.
+    pub interest: RefCell<HashMap<RoomId, Vec<NodeId>>>,
+    /// Users of this thread's shards who have a connected device.
+    pub online: RefCell<HashSet<UserId>>,
+    /// Entries that wait for the applier.
+    pub applying: Cell<usize>,
+    /// Carries entries' consequences out.
+    pub applier: Addr<Applier>,
+    /// Decides who must be told by push.
+    pub delivery: Addr<Delivery>,
+    /// The guardian.
+    pub guardian: Addr<Guardian>,
+}
+
+impl Local {
+    /// Sends an envelope to every node that follows the room.
+    pub fn fan_out(&self, room: RoomId, envelope: impl Fn() -> Envelope) {
+        if let Some(nodes) = self.interest.borrow().get(&room) {
+            for node in nodes {
+                self.node.bus.send(*node, envelope());
+            }
+        }
+    }
+    /// Whether anybody follows the room.
+    pub fn is_followed(&self, room: RoomId) -> bool {
+        self.interest.borrow().contains_key(&room)
+    }
+}
+
+/// A child's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Child {
+    /// A room.
+    Room(RoomId),
+    /// A user's presence.
+    Presence(UserId),
+}
+
+/// A field of a child whose drop tells the guardian that the child is gone, however it went.
+pub struct ChildGuard {
+    guardian: Addr<Guardian>,
+    child: Child,
+    generation: u64,
+}
+impl ChildGuard {
+    /// Which life of the child this is.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+impl Drop for ChildGuard {
+    fn drop(&mut self) {
+        let gone = GuardianMsg::Gone { child: self.child, generation: self.generation, panicked: std::thread::panicking() };
+        self.guardian.do_send(gone);
+    }
+}
+
+/// What reaches a guardian.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub enum GuardianMsg {
+    /// For a room; starts it.
+    Room(RoomId, RoomMsg),
+    /// For a user's presence; starts it where the message is of a kind that needs one.
+    Presence(UserId, PresenceMsg),
+    /// See `Router::attach`.
+    Attach {
+        /// Who wants to follow.
+        user: UserId,
+        /// From where.
+        node: NodeId,
+        /// What.
+        rooms: Vec<RoomId>,
+        /// The answer.
+        reply: oneshot::Sender<Result<Vec<Verdict>, ApiError>>,
+    },
+    /// This node follows the room no more.
+    NoInterest(RoomId),
+    /// See `Router::online`.
+    Online {
+        /// Who is asked about.
+        users: Vec<UserId>,
+        /// Those with a connected device.
+        reply: oneshot::Sender<Vec<UserId>>,
+    },
+    /// A child would like to end.
+    MayStop(Child, u64),
+    /// A child has ended.
+    Gone {
+        /// Which.
+        child: Child,
+        /// Which life of it.
+        generation: u64,
+        /// By a panic.
+        panicked: bool,
+    },
+    /// Rooms with unapplied entries: start them.
+    Redo(Vec<RoomId>),
+    /// For tests: this child panics.
+    Panic(Child),
+    /// Ends every room after its append in flight, with a marker written; answers when none is left or the time is over.
+    PassivateAll(oneshot::Sender<()>),
+}
+
+#[derive(Default)]
+struct Storm {
+    panics: u32,
+    last: Option<Instant>,
+    until: Option<Instant>,
+}
+
+impl Storm {
+    /// Another panic; gives the pause before the next start.
+    fn panicked(&mut self, now: Instant) -> Duration {
+        if self.last.is_some_and(|last| now - last > STORM_WINDOW) {
+            self.panics = 0;
+        }
+        self.panics += 1;
+        self.last = Some(now);
+        let over = self.panics.saturating_sub(STORM_FREE);
+        let pause = if over == 0 { Duration::ZERO } else { (Duration::from_millis(100) * (1 << over.min(10))).min(PAUSE_MAX) };
+        self.until = Some(now + pause);
+        pause
+    }
+}
+
+enum Slot<A: Actor, M> {
+    Live(Addr<A>, u64),
+    /// It is ending; what comes meanwhile goes to its next life.
+    Stopping(Addr<A>, u64, Vec<M>),
+}
+
+/// See the module.
+pub struct Guardian {
+    local: Rc<Local>,
+    waiting: Arc<AtomicUsize>,
+    rooms: HashMap<RoomId, Slot<Room, RoomMsg>>,
+    presences: HashMap<UserId, (Addr<Presence>, u64)>,
+    storms: HashMap<Child, Storm>,
+    generations: u64,
+    on_empty: Option<oneshot::Sender<()>>,
+}
+
+impl Guardian {
+    /// Starts a guardian with its applier and delivery on the current arbiter.
+    pub fn launch(node: Arc<NodeContext>, waiting: Arc<AtomicUsize>) -> Addr<Guardian> {
+        Guardian::create(|ctx| {
+            let local = Rc::new(Local {
+                applier: Applier::new(node.clone()).start(),
+                delivery: Delivery::new(node.clone()).start(),
+                interest: RefCell::default(),
+                online: RefCell::default(),
+                applying: Cell::new(0),
+                guardian: ctx.address(),
+                node,
+            });
+            Guardian {
+                local,
+                waiting,
+                rooms: HashMap::new(),
+                presences: HashMap::new(),
+                storms: HashMap::new(),
+                generations: 0,
+                on_empty: None,
+            }
+        })
+    }
+
+    fn guard(&mut self, child: Child) -> ChildGuard {
+        self.generations += 1;
+        ChildGuard { guardian: self.local.guardian.clone(), child, generation: self.generations }
+    }
+
+    /// The pause that a storm of panics still imposes on a child.
+    fn paused(&self, child: Child) -> Option<Duration> {
+        let until = self.storms.get(&child)?.until?;
+        until.checked_duration_since(Instant::now()).filter(|d| !d.is_zero())
+    }
+
+    fn to_room(&mut self, room: RoomId, msg: RoomMsg) {
+        match self.rooms.get_mut(&room) {
+            Some(Slot::Live(addr, _)) => addr.do_send(msg),
+            Some(Slot::Stopping(_, _, held)) if held.len() < HELD_MAX => held.push(msg),
+            Some(Slot::Stopping(..)) => msg.refuse(ApiError::new(Code::Busy, "too much is waiting for this room")),
+            None => match self.paused(Child::Room(room)) {
+                Some(wait) => msg.refuse(ApiError::after(Code::Unavailable, "this room keeps failing and is being rebuilt", wait)),
+                None => self.start_room(room).do_send(msg),
+            },
+        }
+    }
+
+    fn start_room(&mut self, room: RoomId) -> Addr<Room> {
+        let guard = self.guard(Child::Room(room));
+        let generation = guard.generation;
+        let addr = Room::new(room, self.local.clone(), guard).start();
+        self.rooms.insert(room, Slot::Live(addr.clone(), generation));
+        metrics().rooms_active.inc();
+        addr
+    }
+
+    fn to_presence(&mut self, user: UserId, msg: PresenceMsg) {
+        if let Some((addr, _)) = self.presences.get(&user) {
+            addr.do_send(msg);
+        } else if msg.needs_actor() && self.paused(Child::Presence(user)).is_none() {
+            let guard = self.guard(Child::Presence(user));
+            let generation = guard.generation;
+            let addr = Presence::new(user, self.local.clone(), guard).start();
+            self.presences.insert(user, (addr.clone(), generation));
+            metrics().presences_active.inc();
+            addr.do_send(msg);
+        }
+    }
+
+    fn attach(
+        &mut self,
+        user: UserId,
+        node: NodeId,
+        rooms: Vec<RoomId>,
+        reply: oneshot::Sender<Result<Vec<Verdict>, ApiError>>,
+    ) {
+        let (mut idle, mut active) = (Vec::new(), Vec::new());
+        for room in rooms {
+            // Interest first: whatever is committed from now on reaches the node, so the head below cannot be too old.
+            let mut interest = self.local.interest.borrow_mut();
+            let nodes = interest.entry(room).or_default();
+            if !nodes.contains(&node) {
+                nodes.push(node);
+            }
+            drop(interest);
+            if self.rooms.contains_key(&room) {
+                let (tx, rx) = oneshot::channel();
+                self.to_room(room, RoomMsg::Verdict { user, reply: tx });
+                active.push(rx);
+            } else {
+                idle.push(room);
+            }
+        }
+        let node = self.local.node.clone();
+        actix::spawn(async move {
+            let _ = reply.send(verdicts(&node, user, idle, active).await);
+        });
+    }
+
+    fn gone(&mut self, child: Child, generation: u64, panicked: bool) {
+        match child {
+            Child::Room(room) => {
+                let current = match self.rooms.get(&room) {
+                    Some(Slot::Live(_, g) | Slot::Stopping(_, g, _)) => *g == generation,
+                    None => false,
+                };
+                if !current {
+                    return;
+                }
+                metrics().rooms_active.dec();
+                let slot = self.rooms.remove(&room);
+                if panicked {
+                    self.rebuild_room(room);
+                }
+                if let Some(Slot::Stopping(_, _, held)) = slot {
+                    held.into_iter().for_each(|msg| self.to_room(room, msg));
+                }
+            }
+            Child::Presence(user) => {
+                if self.presences.get(&user).is_none_or(|(_, g)| *g != generation) {
+                    return;
+                }
+                metrics().presences_active.dec();
+                self.presences.remove(&user);
+                self.local.online.borrow_mut().remove(&user);
+                if panicked {
+                    self.panicked(child);
+                    // Whoever has sessions of this user, or watches it, says so again.
+                    self.local.node.bus.broadcast(Envelope::PresenceLost { user });
+                }
+            }
+        }
+        if self.rooms.is_empty()
+            && let Some(done) = self.on_empty.take()
+        {
+            let _ = done.send(());
+        }
+    }
+
+    fn panicked(&mut self, child: Child) -> Duration {
+        metrics().restarted(match child {
+            Child::Room(_) => "room",
+            Child::Presence(_) => "presence",
+        });
+        let now = Instant::now();
+        self.storms.retain(|_, s| s.last.is_some_and(|last| now - last < STORM_WINDOW));
+        let pause = self.storms.entry(child).or_default().panicked(now);
+        tracing::error!(?child, pause_ms = pause.as_millis() as u64, "an actor panicked and is rebuilt");
+        pause
+    }
+
+    fn rebuild_room(&mut self, room: RoomId) {
+        let pause = self.panicked(Child::Room(room));
+        if !self.local.is_followed(room) {
+            return;
+        }
+        let guardian = self.local.guardian.clone();
+        actix::spawn(async move {
+            tokio::time::sleep(pause).await;
+            guardian.do_send(GuardianMsg::Redo(vec![room]));
+        });
+    }
+
+    fn may_stop(&mut self, child: Child, generation: u64) {
+        match child {
+            Child::Room(room) => {
+                if let Some(Slot::Live(addr, g)) = self.rooms.get(&room)
+                    && *g == generation
+                {
+                    let addr = addr.clone();
+                    addr.do_send(RoomMsg::Stop);
+                    self.rooms.insert(room, Slot::Stopping(addr, generation, Vec::new()));
+                }
+            }
+            Child::Presence(user) => {
+                if let Some((addr, g)) = self.presences.get(&user)
+                    && *g == generation
+                {
+                    // What reaches it before this is answered; it stays if that gave it something to do.
+                    addr.do_send(PresenceMsg::Stop);
+                    self.presences.remove(&user);
+                    metrics().presences_active.dec();
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, msg: GuardianMsg) {
+        match msg {
+            GuardianMsg::Room(room, msg) => self.to_room(room, msg),
+            GuardianMsg::Presence(user, msg) => self.to_presence(user, msg),
+            GuardianMsg::Attach { user, node, rooms, reply } => self.attach(user, node, rooms, reply),
+            GuardianMsg::NoInterest(room) => {
+                self.local.interest.borrow_mut().remove(&room);
+            }
+            GuardianMsg::Online { users, reply } => {
+                let online = self.local.online.borrow();
+                let _ = reply.send(users.into_iter().filter(|user| online.contains(user)).collect());
+            }
+            GuardianMsg::MayStop(child, generation) => self.may_stop(child, generation),
+            GuardianMsg::Gone { child, generation, panicked } => self.gone(child, generation, panicked),
+            GuardianMsg::Redo(rooms) => rooms.into_iter().for_each(|room| self.to_room(room, RoomMsg::Wake)),
+            GuardianMsg::Panic(Child::Room(room)) => self.to_room(room, RoomMsg::Panic),
+            GuardianMsg::Panic(Child::Presence(user)) => self.to_presence(user, PresenceMsg::Panic),
+            GuardianMsg::PassivateAll(done) => self.passivate_all(done),
+        }
+    }
+
+    fn passivate_all(&mut self, done: oneshot::Sender<()>) {
+        let live: Vec<(RoomId, u64)> =
+            self.rooms.iter().filter_map(|(room, slot)| if let Slot::Live(_, g) = slot { Some((*room, *g)) } else { None }).collect();
+        for (room, generation) in live {
+            self.may_stop(Child::Room(room), generation);
+        }
+        if self.rooms.is_empty() {
+            let _ = done.send(());
+        } else {
+            self.on_empty = Some(done);
+        }
+    }
+}
+
+async fn verdicts(
+    node: &NodeContext,
+    user: UserId,
+    idle: Vec<RoomId>,
+    active: Vec<oneshot::Receiver<Result<Verdict, ApiError>>>,
+) -> Result<Vec<Verdict>, ApiError> {
+    let mut out = Vec::with_capacity(idle.len() + active.len());
+    if !idle.is_empty() {
+        // Membership first: a head that is newer than it is corrected by the hub, which hears of every end of a membership.
+        let members = super::reading::in_time(node.store.memberships(user, &idle)).await.map_err(super::room::storage_error)?;
+        let heads = super::reading::in_time(node.store.heads(&idle)).await.map_err(super::room::storage_error)?;
+        for ((room, member), head) in idle.into_iter().zip(members).zip(heads) {
+            let member = member.is_some_and(|m| m.role.is_some()) || crate::sabotage::is("no_membership_check");
+            out.push(Verdict { room, member, head });
+        }
+    }
+    for rx in active {
+        out.push(rx.await.map_err(|_| lost())??);
+    }
+    Ok(out)
+}
+
+impl Actor for Guardian {
+    type Context = Context<Self>;
+}
+
+impl Handler<GuardianMsg> for Guardian {
+    type Result = ();
+    fn handle(&mut self, msg: GuardianMsg, _: &mut Self::Context) {
+        if matches!(
+            msg,
+            GuardianMsg::Room(..)
+                | GuardianMsg::Presence(..)
+                | GuardianMsg::Attach { .. }
+                | GuardianMsg::NoInterest(_)
+                | GuardianMsg::Online { .. }
+        ) {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        // The guardian is what everything else is restarted by: a fault in it must not end it.
+        if catch_unwind(AssertUnwindSafe(|| self.take(msg))).is_err() {
+            tracing::error!("a guardian panicked on a message and goes on");
+            metrics().restarted("guardian");
+        }
+    }
+}

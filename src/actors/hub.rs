@@ -1,0 +1,541 @@
+//! The hub: one per web worker thread. Knows which sessions of its thread care about which room, and gives them the room's
+//! entries in seq order, each once.
+//!
+//! At a hole it reads what is missing from the log before it goes on; when that cannot be done within bounds, the sessions
+//! concerned are told to resume. A session is attached to a room's feed only at the very seq where its catch-up ended, so
+//! that the seam has neither hole nor double. What a user's end of membership says is the last thing the user gets.
+//! Bounds: [`HELD_MAX`] entries while a hole is read, [`RECENT_MAX`] entries kept per feed, [`WAITING_MAX`] envelopes waiting (what is
+//! over is dropped and backfilled later).
+
+use super::conn::Conn;
+use super::node::NodeContext;
+use super::presence::PresenceMsg;
+use super::session::Session;
+use crate::bus::{Envelope, Framed, FramedEntry, UserEvent};
+use crate::protocol::close::Close;
+use crate::protocol::codec::Format;
+use crate::protocol::ids::{DeviceId, RoomId, Seq, UserId};
+use crate::protocol::ops::Push;
+use crate::protocol::resume::{self, PutOut, Step};
+use crate::telemetry::metrics;
+use actix::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Entries kept per feed so that the last step of a catch-up needs no log.
+const RECENT_MAX: usize = 64;
+/// Entries held while a hole is read.
+const HELD_MAX: usize = 4_096;
+/// The longest hole that a hub reads by itself.
+const HOLE_MAX: u64 = 10_000;
+/// Envelopes that may wait for one hub.
+pub const WAITING_MAX: usize = 65_536;
+/// How often every session is looked at.
+const SWEEP: Duration = Duration::from_millis(500);
+/// How long a feed without sessions is kept, so that a reconnect does not have to ask the owner again.
+const FEED_KEPT: Duration = Duration::from_secs(5);
+
+/// A session's place in its thread: what the hub needs of it without asking its actor.
+pub struct Seat {
+    /// Unique in this node.
+    pub id: u64,
+    /// The socket.
+    pub conn: Rc<Conn>,
+    /// The encoding its client chose.
+    pub format: Format,
+    /// Who is signed in; `UserId(0)`: nobody yet.
+    pub user: Cell<UserId>,
+    /// On which device.
+    pub device: Cell<DeviceId>,
+    /// The actor.
+    pub addr: Addr<Session>,
+    /// When the client was last heard.
+    pub heard: Cell<Instant>,
+    /// A ping is out since then.
+    pub pinged: Cell<bool>,
+    /// Until when somebody must be signed in: first the sign-in itself, then the token's end.
+    pub until: Cell<Option<Instant>>,
+    /// Rooms whose feeds it is attached to.
+    pub rooms: RefCell<HashSet<RoomId>>,
+    /// Users whose presence it watches.
+    pub watching: RefCell<HashSet<UserId>>,
+}
+
+struct Attached {
+    seat: Rc<Seat>,
+    /// The first seq it gets; it has everything before.
+    from: Seq,
+}
+
+#[derive(Default)]
+struct Feed {
+    /// The next seq expected; none: the owner has not said yet.
+    next: Option<Seq>,
+    seats: Vec<Attached>,
+    recent: VecDeque<FramedEntry>,
+    put_out: PutOut,
+    /// A hole is being read; what comes meanwhile.
+    held: Option<Vec<FramedEntry>>,
+    /// Something was given since the last sweep; else `recent` is let go.
+    fresh: bool,
+    empty_since: Option<Instant>,
+}
+
+/// What came of [`Hub::attach`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attach {
+    /// The session gets everything after its position from now on.
+    Done,
+    /// First read up to here from the log.
+    Behind(Seq),
+    /// The user's membership ended at this seq: give everything up to it, then nothing.
+    PutOut(Seq),
+    /// The feed is gone (its sessions were told to resume): follow the room again.
+    Lost,
+}
+
+/// The thread's hub.
+pub struct Hub {
+    /// Its number within the node.
+    pub index: usize,
+    /// What the node's actors share.
+    pub node: Arc<NodeContext>,
+    feeds: RefCell<HashMap<RoomId, Feed>>,
+    seats: RefCell<HashMap<u64, Rc<Seat>>>,
+    users: RefCell<HashMap<UserId, Vec<Rc<Seat>>>>,
+    me: RefCell<std::rc::Weak<Hub>>,
+}
+
+thread_local! {
+    static HERE: RefCell<Option<Rc<Hub>>> = const { RefCell::new(None) };
+}
+
+impl Hub {
+    /// The hub of this thread, started at the first call.
+    pub fn here(node: &Arc<NodeContext>) -> Rc<Hub> {
+        HERE.with_borrow_mut(|here| {
+            here.get_or_insert_with(|| {
+                let hub = Rc::new(Hub {
+                    index: node.hubs.reserve(),
+                    node: node.clone(),
+                    feeds: RefCell::default(),
+                    seats: RefCell::default(),
+                    users: RefCell::default(),
+                    me: RefCell::default(),
+                });
+                *hub.me.borrow_mut() = Rc::downgrade(&hub);
+                actix::spawn(super::conn::Flusher);
+                let waiting = Arc::new(AtomicUsize::new(0));
+                let addr = HubActor { hub: hub.clone(), waiting: waiting.clone() }.start();
+                node.hubs.register(hub.index, HubAddr { addr, waiting });
+                hub
+            })
+            .clone()
+        })
+    }
+
+    /// Sessions of this thread, signed in or not.
+    pub fn seats(&self) -> Vec<Rc<Seat>> {
+        self.seats.borrow().values().cloned().collect()
+    }
+    /// A new socket.
+    pub fn enter(&self, seat: Rc<Seat>) {
+        self.seats.borrow_mut().insert(seat.id, seat);
+    }
+    /// The socket's user has signed in.
+    pub fn signed_in(&self, seat: &Rc<Seat>) {
+        self.users.borrow_mut().entry(seat.user.get()).or_default().push(seat.clone());
+        self.announce(seat);
+    }
+    fn announce(&self, seat: &Rc<Seat>) {
+        let up = PresenceMsg::Up { session: seat.id, device: seat.device.get(), hub: self.index };
+        self.node.router.to_presence(seat.user.get(), up);
+    }
+
+    /// The socket is gone: nothing of it stays in this thread.
+    pub fn leave(&self, id: u64) {
+        let Some(seat) = self.seats.borrow_mut().remove(&id) else { return };
+        let user = seat.user.get();
+        {
+            let mut feeds = self.feeds.borrow_mut();
+            for room in seat.rooms.take() {
+                if let Some(feed) = feeds.get_mut(&room) {
+                    feed.seats.retain(|a| a.seat.id != id);
+                }
+            }
+        }
+        if user == UserId(0) {
+            return;
+        }
+        {
+            let mut users = self.users.borrow_mut();
+            if let Some(seats) = users.get_mut(&user) {
+                seats.retain(|s| s.id != id);
+                if seats.is_empty() {
+                    users.remove(&user);
+                }
+            }
+        }
+        self.node.router.to_presence(user, PresenceMsg::Down { session: id });
+        let others: Vec<UserId> = seat.watching.take().into_iter().filter(|other| !self.watched(user, *other)).collect();
+        for other in others {
+            self.node.router.to_presence(other, PresenceMsg::Unwatch { watcher: user, hub: Some(self.index) });
+        }
+    }
+    fn watched(&self, user: UserId, other: UserId) -> bool {
+        self.users.borrow().get(&user).is_some_and(|seats| seats.iter().any(|s| s.watching.borrow().contains(&other)))
+    }
+
+    /// Begins to follow rooms: their entries reach this hub from now on.
+    pub fn follow(&self, rooms: &[RoomId]) {
+        let mut feeds = self.feeds.borrow_mut();
+        for room in rooms {
+            let feed = feeds.entry(*room).or_default();
+            feed.empty_since = None;
+            self.node.hubs.interested(*room, self.index, true);
+        }
+    }
+
+    /// Attaches a session that has everything up to `position`; `as_of`: the head at which the room's owner said it may.
+    pub fn attach(&self, seat: &Rc<Seat>, room: RoomId, position: Seq, as_of: Seq) -> Attach {
+        let mut feeds = self.feeds.borrow_mut();
+        let Some(feed) = feeds.get_mut(&room) else { return Attach::Lost };
+        if let Some(seq) = feed.put_out.after(seat.user.get(), as_of)
+            && !crate::sabotage::is("leak_after_kick")
+        {
+            return Attach::PutOut(seq);
+        }
+        let next = *feed.next.get_or_insert(as_of + 1);
+        let missing = next.saturating_sub(position + 1);
+        if missing as usize > feed.recent.len() {
+            return Attach::Behind(next - 1);
+        }
+        if seat.rooms.borrow_mut().insert(room) {
+            for entry in feed.recent.iter().skip(feed.recent.len() - missing as usize) {
+                seat.conn.push(entry.frame(seat.format));
+            }
+            feed.seats.push(Attached { seat: seat.clone(), from: position + 1 });
+        }
+        Attach::Done
+    }
+
+    /// The user's membership ended without an entry.
+    fn put_out(&self, user: UserId, room: RoomId, seq: Seq) {
+        if let Some(feed) = self.feeds.borrow_mut().get_mut(&room) {
+            feed.remove(room, user, seq);
+        }
+    }
+
+    /// Gives an envelope's content to the sessions it is for.
+    pub fn take(&self, envelope: Envelope) {
+        match envelope {
+            Envelope::Entries { room, entries } => self.entries(room, &entries),
+            Envelope::Head { room, head } => self.head(room, head),
+            Envelope::Ephemeral { room, except, push } => self.ephemeral(room, except, &push),
+            Envelope::User { user, event } => self.user_event(user, event),
+            Envelope::Presence { watchers, push } => self.presence(&watchers, &push),
+            Envelope::PresenceLost { user } => self.presence_lost(user),
+            Envelope::Revoked { user, device } => self.revoked(user, device),
+        }
+    }
+
+    fn entries(&self, room: RoomId, entries: &[FramedEntry]) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        let mut feeds = self.feeds.borrow_mut();
+        let Some(feed) = feeds.get_mut(&room) else { return };
+        if let Some(held) = &mut feed.held {
+            held.extend_from_slice(entries);
+            if held.len() > HELD_MAX {
+                feed.give_up(room);
+            }
+            return;
+        }
+        match resume::step(feed.next, first.what.seq, last.what.seq) {
+            Step::Known => {}
+            Step::Take { skip } => feed.give(room, &entries[skip..]),
+            Step::Hole { .. } if crate::sabotage::is("drop_envelope") => feed.give(room, entries),
+            Step::Hole { from } => {
+                feed.held = Some(entries.to_vec());
+                let to = first.what.seq - 1;
+                drop(feeds);
+                self.backfill(room, from, to);
+            }
+        }
+    }
+
+    fn head(&self, room: RoomId, head: Seq) {
+        let mut feeds = self.feeds.borrow_mut();
+        let Some(feed) = feeds.get_mut(&room) else { return };
+        match feed.next {
+            None => feed.next = Some(head + 1),
+            Some(next) if next <= head && feed.held.is_none() && !crate::sabotage::is("drop_envelope") => {
+                feed.held = Some(Vec::new());
+                drop(feeds);
+                self.backfill(room, next, head);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Reads a hole from the log, then goes on with what was held.
+    fn backfill(&self, room: RoomId, from: Seq, to: Seq) {
+        metrics().hub_backfills.inc();
+        let Some(hub) = self.me.borrow().upgrade() else { return };
+        actix::spawn(async move {
+            let read = match to - from < HOLE_MAX {
+                true => super::reading::entries(&hub.node, room, from, to).await,
+                false => Err(crate::storage::StorageError::Busy("the hole is too long")),
+            };
+            let mut feeds = hub.feeds.borrow_mut();
+            let Some(feed) = feeds.get_mut(&room) else { return };
+            let Some(held) = feed.held.take() else { return };
+            match read {
+                Ok(entries) => {
+                    let framed: Vec<FramedEntry> = entries.into_iter().map(|e| Arc::new(Framed::new(e))).collect();
+                    feed.give(room, &framed);
+                    drop(feeds);
+                    hub.entries(room, &held);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, from, to, "a hub could not backfill; its sessions resume");
+                    feed.give_up(room);
+                }
+            }
+        });
+    }
+
+    fn ephemeral(&self, room: RoomId, except: Option<UserId>, push: &Framed<Push>) {
+        let feeds = self.feeds.borrow();
+        let Some(feed) = feeds.get(&room) else { return };
+        for Attached { seat, .. } in feed.seats.iter().filter(|a| Some(a.seat.user.get()) != except) {
+            seat.conn.push_ephemeral(push.frame(seat.format));
+        }
+    }
+
+    fn seats_of(&self, user: UserId) -> Vec<Rc<Seat>> {
+        self.users.borrow().get(&user).cloned().unwrap_or_default()
+    }
+
+    fn user_event(&self, user: UserId, event: UserEvent) {
+        let seats = self.seats_of(user);
+        if seats.is_empty() {
+            return;
+        }
+        if let UserEvent::Left { room, seq } = event {
+            self.put_out(user, room, seq);
+        }
+        for seat in seats {
+            seat.addr.do_send(super::session::Event(event.clone()));
+        }
+    }
+
+    fn presence(&self, watchers: &[UserId], push: &Framed<Push>) {
+        let users = self.users.borrow();
+        for seat in watchers.iter().filter_map(|w| users.get(w)).flatten() {
+            seat.conn.push_ephemeral(push.frame(seat.format));
+        }
+    }
+
+    fn presence_lost(&self, user: UserId) {
+        for seat in self.seats_of(user) {
+            self.announce(&seat);
+        }
+        let watchers: HashSet<UserId> =
+            self.seats.borrow().values().filter(|s| s.watching.borrow().contains(&user)).map(|s| s.user.get()).collect();
+        for watcher in watchers {
+            self.node.router.to_presence(user, PresenceMsg::Watch { watcher, hub: self.index, reply: None });
+        }
+    }
+
+    fn revoked(&self, user: UserId, device: Option<DeviceId>) {
+        for seat in self.seats_of(user) {
+            if device.is_none_or(|d| d == seat.device.get()) {
+                seat.conn.finish(Close::REVOKED);
+            }
+        }
+    }
+
+    /// Looks at every session: stuck sockets, missed heartbeats, tokens that ended. Drops feeds that nobody needs.
+    fn sweep(&self) {
+        let (now, heartbeat) = (Instant::now(), Duration::from_millis(self.node.config.socket.heartbeat_ms));
+        for seat in self.seats() {
+            seat.conn.sweep(now);
+            if !seat.conn.is_open() {
+                continue;
+            }
+            if seat.until.get().is_some_and(|until| until <= now) {
+                seat.conn.finish(if seat.user.get() == UserId(0) { Close::AUTH_TIMEOUT } else { Close::EXPIRED });
+            } else if now - seat.heard.get() > heartbeat * 2 {
+                seat.conn.finish(Close::IDLE);
+            } else if now - seat.heard.get() > heartbeat && !seat.pinged.replace(true) {
+                seat.conn.push(crate::protocol::ws::frame(crate::protocol::ws::Op::Ping, b""));
+            }
+        }
+        self.sweep_feeds(now);
+    }
+
+    fn sweep_feeds(&self, now: Instant) {
+        let mut dropped = Vec::new();
+        self.feeds.borrow_mut().retain(|room, feed| {
+            if !std::mem::take(&mut feed.fresh) {
+                feed.recent = VecDeque::new();
+            }
+            if !feed.seats.is_empty() || feed.held.is_some() {
+                feed.empty_since = None;
+                return true;
+            }
+            let keep = now - *feed.empty_since.get_or_insert(now) < FEED_KEPT;
+            if !keep {
+                dropped.push(*room);
+            }
+            keep
+        });
+        for room in dropped {
+            if self.node.hubs.interested(room, self.index, false) {
+                self.node.router.forget_interest(room);
+            }
+        }
+    }
+
+    /// After a panic in this thread's hub: every session here resumes, and nothing of the state is trusted.
+    fn start_over(&self) {
+        for (_, feed) in self.feeds.take() {
+            drop(feed);
+        }
+        for seat in self.seats() {
+            seat.rooms.take();
+            seat.conn.finish(Close::RESUME);
+        }
+    }
+}
+
+impl Feed {
+    fn give(&mut self, room: RoomId, entries: &[FramedEntry]) {
+        for entry in entries {
+            let seq = entry.what.seq;
+            if self.next.is_some_and(|next| seq < next) {
+                continue;
+            }
+            let mut delivered = 0;
+            for Attached { seat, from } in &self.seats {
+                if seq >= *from && seat.conn.push(entry.frame(seat.format)) {
+                    delivered += 1;
+                }
+            }
+            metrics().deliveries.inc_by(delivered);
+            self.next = Some(seq + 1);
+            self.fresh = true;
+            if self.recent.len() == RECENT_MAX {
+                self.recent.pop_front();
+            }
+            self.recent.push_back(entry.clone());
+            if let Some(user) = resume::ends_membership(&entry.what) {
+                self.remove(room, user, seq);
+            }
+        }
+    }
+
+    fn remove(&mut self, room: RoomId, user: UserId, seq: Seq) {
+        if crate::sabotage::is("leak_after_kick") {
+            return;
+        }
+        self.put_out.note(user, seq);
+        self.seats.retain(|a| {
+            let stays = a.seat.user.get() != user;
+            if !stays {
+                a.seat.rooms.borrow_mut().remove(&room);
+            }
+            stays
+        });
+    }
+
+    /// Continuity cannot be kept: the sessions resume, and the feed begins anew.
+    fn give_up(&mut self, room: RoomId) {
+        for Attached { seat, .. } in std::mem::take(&mut self.seats) {
+            seat.rooms.borrow_mut().remove(&room);
+            seat.conn.finish(Close::RESUME);
+        }
+        *self = Feed::default();
+    }
+}
+
+/// What reaches the hub's actor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub enum HubMsg {
+    /// An envelope for this thread's sessions.
+    Take(Envelope),
+    /// A session's actor ended by a panic.
+    SessionGone(u64),
+    /// Tell every session to reconnect, spread over so many milliseconds, then close.
+    Drain(u64),
+    /// Panic, for tests.
+    Panic,
+}
+
+/// A hub's address, with the number of envelopes that wait for it.
+#[derive(Clone)]
+pub struct HubAddr {
+    addr: Addr<HubActor>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl HubAddr {
+    /// Sends, unless too much waits: then an envelope is dropped (what is missed is backfilled).
+    pub fn send(&self, msg: HubMsg) {
+        if matches!(msg, HubMsg::Take(_)) && self.waiting.load(Ordering::Relaxed) > WAITING_MAX {
+            metrics().hub_dropped.inc();
+            return;
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.addr.do_send(msg);
+    }
+}
+
+/// The mailbox of a hub.
+pub struct HubActor {
+    hub: Rc<Hub>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl HubActor {
+    /// A panic in here must not end the thread's deliveries for good: everybody resumes instead.
+    fn guarded(&self, what: impl FnOnce(&Hub)) {
+        if catch_unwind(AssertUnwindSafe(|| what(&self.hub))).is_err() {
+            tracing::error!(hub = self.hub.index, "a hub panicked; its sessions resume");
+            metrics().restarted("hub");
+            self.hub.start_over();
+        }
+    }
+}
+
+impl Actor for HubActor {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(SWEEP, |me, _| me.guarded(Hub::sweep));
+    }
+}
+
+impl Handler<HubMsg> for HubActor {
+    type Result = ();
+    fn handle(&mut self, msg: HubMsg, _: &mut Self::Context) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.guarded(|hub| match msg {
+            HubMsg::Take(envelope) => hub.take(envelope),
+            HubMsg::SessionGone(id) => {
+                let seat = hub.seats.borrow().get(&id).cloned();
+                if let Some(seat) = seat {
+                    seat.conn.finish(Close::RESTART);
+                    hub.leave(id);
+                }
+            }
+            HubMsg::Drain(spread_ms) => super::session::drain(hub, spread_ms),
+            HubMsg::Panic => panic!("a test asked the hub to panic"),
+        });
+    }
+}

@@ -1,0 +1,182 @@
+//! How a room comes back from its log: takeover, adoption, state, and what must be redone. Also what a room finds out while it runs.
+
+use super::applier::Applicable;
+use super::node::NodeContext;
+use super::reading::{self, in_time};
+use super::room::{old_of, standing_of};
+use crate::cluster::chain;
+use crate::protocol::entry::{Body, RoomKind};
+use crate::protocol::ids::{ClientId, Epoch, RoomId, Seq, UserId, bucket_of};
+use crate::protocol::policy::Standing;
+use crate::protocol::roomlog::{Need, Old, Recent, RoomLog, Settings, WINDOW};
+use crate::storage::{Append, LogRow, Result, RoomRow, StorageError, derive};
+
+/// Memberships per read.
+const MEMBERS_PAGE: usize = 1_000;
+
+/// A room that may write.
+pub struct Loaded {
+    /// Its state, up to the committed head.
+    pub log: RoomLog,
+    /// Its writer's epoch.
+    pub epoch: Epoch,
+    /// Its row as it is stored (a blank one for a new room).
+    pub row: RoomRow,
+    /// Entries above what is applied.
+    pub redo: Vec<Applicable>,
+}
+
+/// A room that may not.
+pub struct LoadError {
+    /// Why.
+    pub why: StorageError,
+    /// What may be read all the same.
+    pub readable: Option<Box<RoomLog>>,
+}
+
+/// Loads a room under a fresh activation.
+pub async fn load(node: &NodeContext, room: RoomId) -> std::result::Result<Loaded, LoadError> {
+    match take_over(node, room).await {
+        Ok((epoch, head)) => match state(node, room, head).await {
+            Ok((log, row, redo)) => Ok(Loaded { log, epoch, row, redo }),
+            Err(why) => Err(LoadError { why, readable: None }),
+        },
+        Err(why) => {
+            // It cannot write; up to the committed head it can be read without owning anything (rule 8).
+            let head = in_time(node.store.heads(&[room])).await.ok().and_then(|h| h.first().copied());
+            let readable = match head {
+                Some(head) => state(node, room, head).await.ok().map(|(log, ..)| Box::new(log)),
+                None => None,
+            };
+            Err(LoadError { why, readable })
+        }
+    }
+}
+
+/// Rules 3 and 4: an epoch of one's own first, then the tail, then the chain above the base again under that epoch.
+async fn take_over(node: &NodeContext, room: RoomId) -> Result<(Epoch, Seq)> {
+    let shard = node.router.shard(room);
+    let mut epoch = node.claims.activate(shard, room, Epoch(0)).await?;
+    let mut takeover = chain::takeover(&in_time(node.store.tail(room)).await?);
+    if takeover.highest >= epoch {
+        epoch = node.claims.activate(shard, room, takeover.highest).await?;
+        takeover = chain::takeover(&in_time(node.store.tail(room)).await?);
+    }
+    let head = takeover.base + takeover.adopt.len() as u64;
+    if takeover.adopt.is_empty() || crate::sabotage::is("reuse_seq") {
+        return Ok((epoch, if crate::sabotage::is("reuse_seq") { takeover.base } else { head }));
+    }
+    let base = takeover.base;
+    let mut rows: Vec<LogRow> = takeover.adopt.into_iter().map(|row| LogRow { epoch, committed: base, ..row }).collect();
+    // One atomic batch per partition, the higher bucket first.
+    while let Some(last) = rows.last() {
+        let bucket = bucket_of(last.seq);
+        let at = rows.partition_point(|r| bucket_of(r.seq) < bucket);
+        let part = rows.split_off(at);
+        in_time(node.store.append(Append { room, shard, rows: part, mark_unapplied: true, new_bucket: true })).await?;
+    }
+    if !in_time(node.claims.check(shard, room, epoch)).await? {
+        return Err(StorageError::InDoubt("the shard has another owner".into()));
+    }
+    Ok((epoch, head))
+}
+
+async fn state(node: &NodeContext, room: RoomId, head: Seq) -> Result<(RoomLog, RoomRow, Vec<Applicable>)> {
+    let stored = in_time(node.store.rooms(&[room])).await?.pop().flatten();
+    let kind = stored.as_ref().map(|r| r.kind);
+    let row = stored.unwrap_or_else(|| derive::blank(room));
+    // Derived rows are never durable before the entries they come from, but a store may have lost its tail to damage.
+    if row.applied > head {
+        return Err(StorageError::Damaged(format!("room {room} was applied up to {} and its log ends at {head}", row.applied).into()));
+    }
+    let settings = Settings {
+        kind,
+        name: row.name.clone(),
+        topic: row.topic.clone(),
+        members: row.members,
+        owners: row.owners,
+        applied: row.applied,
+        n: row.n,
+    };
+    let known = match kind {
+        Some(RoomKind::Direct | RoomKind::Group) => members(node, room).await?,
+        _ => Vec::new(),
+    };
+    let mut log = RoomLog::new(room, settings, known);
+    let from = (row.applied + 1).min((head + 1).saturating_sub(WINDOW as u64)).max(1);
+    let entries = reading::entries(node, room, from, head).await?;
+    if kind == Some(RoomKind::Channel) {
+        for user in entries.iter().filter(|e| e.seq > row.applied).filter_map(|e| changed_member(&e.body)) {
+            let member = in_time(node.store.memberships(user, &[room])).await?.pop().flatten();
+            log.learn_standing(user, standing_of(member));
+        }
+    }
+    let mut redo = Vec::new();
+    for entry in entries {
+        if entry.seq <= row.applied {
+            log.remember(&entry);
+        } else {
+            let was = standing_before(&log, &entry.body);
+            log.replay(&entry);
+            redo.push((entry, was));
+        }
+    }
+    Ok((log, row, redo))
+}
+
+fn changed_member(body: &Body) -> Option<UserId> {
+    match body {
+        Body::Member(change) => Some(change.user),
+        _ => None,
+    }
+}
+
+/// The standing of the user whose membership `body` changes, before it.
+pub fn standing_before(log: &RoomLog, body: &Body) -> Option<Standing> {
+    log.standing(changed_member(body)?)
+}
+
+async fn members(node: &NodeContext, room: RoomId) -> Result<Vec<(UserId, Standing)>> {
+    let mut out = Vec::new();
+    let mut after = UserId(0);
+    loop {
+        let page = in_time(node.store.members(room, after, MEMBERS_PAGE)).await?;
+        let full = page.len() == MEMBERS_PAGE;
+        after = page.last().map_or(after, |m| m.user);
+        out.extend(page.into_iter().map(|m| (m.user, standing_of(Some(m)))));
+        if !full {
+            return Ok(out);
+        }
+    }
+}
+
+/// What a room found out.
+pub enum Found {
+    /// A user's standing.
+    Standing(UserId, Standing),
+    /// An old message.
+    Old(Seq, Old),
+    /// Whether the client id was used before.
+    Repeat(Option<Recent>),
+}
+
+/// Finds out what a decision needs.
+pub async fn find(node: &NodeContext, room: RoomId, user: UserId, cid: Option<ClientId>, need: Need) -> Result<Found> {
+    match need {
+        Need::Standing(who) => {
+            let member = in_time(node.store.memberships(who, &[room])).await?.pop().flatten();
+            Ok(Found::Standing(who, standing_of(member)))
+        }
+        Need::Old(seq) => {
+            let entries = reading::entries(node, room, seq, seq).await?;
+            let fold = in_time(node.store.folds(room, &[seq])).await?.pop().flatten();
+            let deleted = fold.is_some_and(|f| f.deleted.is_some());
+            Ok(Found::Old(seq, entries.first().map_or(Old { by: None, deleted }, |e| old_of(e, deleted))))
+        }
+        Need::Search { from, to } => {
+            let entries = reading::entries(node, room, from, to).await?;
+            let first = entries.iter().find(|e| e.by == user && e.cid.is_some() && e.cid == cid);
+            Ok(Found::Repeat(first.map(|e| Recent::of(e))))
+        }
+    }
+}

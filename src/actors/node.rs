@@ -1,0 +1,128 @@
+//! What the actors of a node share: configuration, store, claims, bus, router, hubs. Nothing in it blocks.
+
+use super::hub::{HubAddr, HubMsg};
+use super::router::Router;
+use super::sequencer::IdSource;
+use crate::bus::{Bus, Envelope};
+use crate::cluster::Placement;
+use crate::cluster::claims::Claims;
+use crate::config::Config;
+use crate::protocol::ids::{Millis, RoomId};
+use crate::storage::Store;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// See the module.
+pub struct NodeContext {
+    /// Configuration.
+    pub config: Arc<Config>,
+    /// What is kept.
+    pub store: Arc<dyn Store>,
+    /// Epochs and activations.
+    pub claims: Claims,
+    /// Who should own what.
+    pub placement: Arc<dyn Placement>,
+    /// To other nodes, and to this one's hubs.
+    pub bus: Arc<dyn Bus>,
+    /// To rooms and presence.
+    pub router: Router,
+    /// To the sequencer.
+    pub ids: IdSource,
+    /// This node's hubs.
+    pub hubs: Hubs,
+    /// Going away: no new sockets.
+    pub draining: AtomicBool,
+    /// Gives sessions their numbers.
+    pub sessions: AtomicU64,
+}
+
+/// The wall clock, for people. Orders nothing.
+pub fn now_ms() -> Millis {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as Millis)
+}
+
+const INTEREST_SHARDS: usize = 16;
+
+/// The hubs of this node and what each follows.
+#[derive(Default)]
+pub struct Hubs {
+    reserved: AtomicUsize,
+    hubs: RwLock<Vec<Option<HubAddr>>>,
+    /// Room → bit set of hubs. Split, so that threads seldom meet.
+    interest: [Mutex<HashMap<RoomId, u64>>; INTEREST_SHARDS],
+}
+
+/// Hubs of a node at most: a bit each.
+pub const HUBS_MAX: usize = 64;
+
+impl Hubs {
+    /// A number for a new hub.
+    ///
+    /// # Panics
+    /// When there are more than [`HUBS_MAX`]; configuration is checked for that.
+    pub fn reserve(&self) -> usize {
+        let index = self.reserved.fetch_add(1, Ordering::Relaxed);
+        assert!(index < HUBS_MAX, "at most {HUBS_MAX} web workers (checked with the configuration)");
+        index
+    }
+    /// The hub is there.
+    pub fn register(&self, index: usize, addr: HubAddr) {
+        let mut hubs = self.hubs.write();
+        if hubs.len() <= index {
+            hubs.resize(index + 1, None);
+        }
+        hubs[index] = Some(addr);
+    }
+    /// Sends to one hub.
+    pub fn send(&self, index: usize, msg: HubMsg) {
+        if let Some(Some(hub)) = self.hubs.read().get(index) {
+            hub.send(msg);
+        }
+    }
+    /// Sends to all hubs.
+    pub fn each(&self, msg: impl Fn() -> HubMsg) {
+        for hub in self.hubs.read().iter().flatten() {
+            hub.send(msg());
+        }
+    }
+    /// Notes whether a hub follows a room; true when after this none does.
+    pub fn interested(&self, room: RoomId, hub: usize, on: bool) -> bool {
+        let mut interest = self.interest[room.0 as usize % INTEREST_SHARDS].lock();
+        if on {
+            *interest.entry(room).or_default() |= 1 << hub;
+            return false;
+        }
+        let Some(bits) = interest.get_mut(&room) else { return true };
+        *bits &= !(1 << hub);
+        if *bits == 0 {
+            interest.remove(&room);
+            return true;
+        }
+        false
+    }
+    fn following(&self, room: RoomId) -> u64 {
+        self.interest[room.0 as usize % INTEREST_SHARDS].lock().get(&room).copied().unwrap_or(0)
+    }
+
+    /// Hands an envelope that reached this node to the hubs it is for.
+    pub fn dispatch(&self, envelope: Envelope) {
+        let room = match &envelope {
+            Envelope::Entries { room, .. } | Envelope::Head { room, .. } | Envelope::Ephemeral { room, .. } => *room,
+            _ => return self.each(|| HubMsg::Take(envelope.clone())),
+        };
+        let bits = self.following(room);
+        if bits == 0 {
+            return;
+        }
+        let hubs = self.hubs.read();
+        for (index, hub) in hubs.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1) {
+            match hub {
+                Some(hub) => hub.send(HubMsg::Take(envelope.clone())),
+                None => tracing::error!(index, "a hub follows a room and is not registered"),
+            }
+        }
+    }
+}

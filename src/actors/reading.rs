@@ -1,0 +1,157 @@
+//! Reading a room's log and what was derived from it: bounded by a committed head that was known before (ownership rule 9).
+
+use super::node::NodeContext;
+use crate::cluster::chain;
+use crate::protocol::entry::{Body, Entry, Message};
+use crate::protocol::ids::{RoomId, Seq, UserId};
+use crate::protocol::ops::{History, Reaction, RoomSummary, Shown};
+use crate::storage::{CursorRow, FoldRow, MemberRow, Result, RoomRow, StorageError, record};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Entries per read.
+const PAGE: u64 = 512;
+/// A read takes at most this long.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Mentions that are counted one by one.
+const MENTIONS_COUNTED: usize = 100;
+
+/// A storage call with its time limit.
+pub async fn in_time<T>(what: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(READ_TIMEOUT, what).await {
+        Ok(result) => result,
+        Err(_) => Err(StorageError::Failed("the store did not answer in time".into())),
+    }
+}
+
+/// Entries `from..=to` of the log; `to` is committed.
+pub async fn entries(node: &NodeContext, room: RoomId, from: Seq, to: Seq) -> Result<Vec<Arc<Entry>>> {
+    let mut out = Vec::with_capacity((to + 1).saturating_sub(from).min(PAGE) as usize);
+    let mut at = from;
+    while at <= to {
+        let end = to.min(at + PAGE - 1);
+        let rows = chain::committed(in_time(node.store.rows(room, at, end)).await?, at, end)?;
+        for row in &rows {
+            out.push(Arc::new(record::decode_entry(&row.payload)?));
+        }
+        at = end + 1;
+    }
+    Ok(out)
+}
+
+/// A message as it is now.
+fn shown(mut entry: Entry, fold: Option<FoldRow>) -> Shown {
+    let fold = fold.unwrap_or_default();
+    if let (Body::Message(message), Some((_, text, mentions))) = (&mut entry.body, &fold.edit) {
+        message.text.clone_from(text);
+        message.mentions.clone_from(mentions);
+    }
+    if fold.deleted.is_some() {
+        entry.body = Body::Message(Message::default());
+    }
+    let reactions = fold.reactions.into_iter().map(|(emoji, users)| Reaction { emoji, users }).collect();
+    Shown { entry, edited: fold.edit.map(|(seq, ..)| seq), deleted: fold.deleted, reactions, pinned: fold.pinned.is_some() }
+}
+
+async fn show(node: &NodeContext, room: RoomId, messages: Vec<Arc<Entry>>) -> Result<Vec<Shown>> {
+    let seqs: Vec<Seq> = messages.iter().map(|e| e.seq).collect();
+    let folds = in_time(node.store.folds(room, &seqs)).await?;
+    Ok(messages.into_iter().zip(folds).map(|(entry, fold)| shown(Arc::unwrap_or_clone(entry), fold)).collect())
+}
+
+/// Messages of `from..=to`, going back from `to` (or forward from `from`) until there are `limit`.
+/// Second: whether the range held more.
+async fn messages(node: &NodeContext, room: RoomId, from: Seq, to: Seq, limit: usize, back: bool) -> Result<(Vec<Arc<Entry>>, bool)> {
+    let mut out = Vec::new();
+    let (mut low, mut high) = (from.max(1), to);
+    while low <= high && out.len() <= limit {
+        let (a, b) = if back { (low.max(high.saturating_sub(PAGE - 1)), high) } else { (low, high.min(low + PAGE - 1)) };
+        let mut page = entries(node, room, a, b).await?;
+        page.retain(|e| e.body.is_message());
+        if back {
+            page.reverse();
+            high = a - 1;
+        } else {
+            low = b + 1;
+        }
+        out.extend(page);
+    }
+    let more = out.len() > limit;
+    out.truncate(limit);
+    if back {
+        out.reverse();
+    }
+    Ok((out, more))
+}
+
+/// A page of a room's messages as they are now, up to `head`. Second: whether there is more in the direction asked for.
+pub async fn history(node: &NodeContext, ask: &History, head: Seq) -> Result<(Vec<Shown>, bool)> {
+    let limit = ask.limit.unwrap_or(50) as usize;
+    let (found, more) = if let Some(after) = ask.after {
+        messages(node, ask.room, after + 1, head, limit, false).await?
+    } else if let Some(around) = ask.around {
+        let (mut found, more) = messages(node, ask.room, 1, around.min(head), limit.div_ceil(2), true).await?;
+        let (newer, _) = messages(node, ask.room, around + 1, head, limit / 2, false).await?;
+        found.extend(newer);
+        (found, more)
+    } else {
+        let to = ask.before.map_or(head, |before| before.saturating_sub(1).min(head));
+        messages(node, ask.room, 1, to, limit, true).await?
+    };
+    Ok((show(node, ask.room, found).await?, more))
+}
+
+/// Rooms as the room list shows them to `user`. Rooms that are not there, or where the user is no member, are left out.
+pub async fn summaries(node: &NodeContext, user: UserId, rooms: &[RoomId]) -> Result<Vec<RoomSummary>> {
+    let store = &node.store;
+    let (rows, members) = (in_time(store.rooms(rooms)).await?, in_time(store.memberships(user, rooms)).await?);
+    let cursors = in_time(store.cursors(user, rooms)).await?;
+    let mut out = Vec::with_capacity(rooms.len());
+    for ((row, member), cursor) in rows.into_iter().zip(members).zip(cursors) {
+        if let (Some(row), Some(MemberRow { role: Some(role), .. })) = (row, member) {
+            out.push(summary(node, user, row, role, cursor).await?);
+        }
+    }
+    Ok(out)
+}
+
+async fn summary(
+    node: &NodeContext,
+    user: UserId,
+    row: RoomRow,
+    role: crate::protocol::entry::Role,
+    cursor: CursorRow,
+) -> Result<RoomSummary> {
+    let mentions = match row.n > cursor.read_n {
+        true => in_time(node.store.mentions(user, row.room, cursor.read, MENTIONS_COUNTED)).await?,
+        false => 0,
+    };
+    let last = match row.last_message {
+        0 => None,
+        seq => show(node, row.room, entries(node, row.room, seq, seq).await?).await?.pop(),
+    };
+    Ok(RoomSummary {
+        room: row.room,
+        kind: row.kind,
+        peer: row.pair.map(|(a, b)| if a == user { b } else { a }),
+        name: row.name,
+        topic: row.topic,
+        role,
+        head: row.applied,
+        n: row.n,
+        at: row.at,
+        read: cursor.read,
+        unread: row.n.saturating_sub(cursor.read_n),
+        mentions,
+        last,
+    })
+}
+
+/// A window of the user's room list, newest activity first, and whether there are more rooms.
+pub async fn room_list(node: &NodeContext, user: UserId, offset: usize, limit: usize) -> Result<(Vec<RoomSummary>, bool)> {
+    let mine = in_time(node.store.rooms_of(user, node.config.rooms.rooms_per_user_max)).await?;
+    let mut rows: Vec<RoomRow> = in_time(node.store.rooms(&mine)).await?.into_iter().flatten().collect();
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.at), row.room));
+    let window: Vec<RoomId> = rows.iter().skip(offset).take(limit).map(|r| r.room).collect();
+    Ok((summaries(node, user, &window).await?, rows.len() > offset + limit))
+}

@@ -1,0 +1,763 @@
+//! A room: the only writer of its log. Rebuilt from the log whenever it starts.
+//!
+//! It decides by [`RoomLog`] (pure), numbers, appends in batches, and only after an append is durable *and* the epoch check that
+//! began after it has passed does it acknowledge, fan out and hand the entries on (ownership rules 5 to 7). One append at a time is
+//! being written; what arrives meanwhile is the next batch; the check of one batch may overlap the write of the next.
+//! After an append that failed or is in doubt nothing in memory is trusted: everybody concerned is answered, and the room is loaded
+//! again under a new activation. While the log cannot be written the room goes on to answer who may read.
+//! Bounds: `rooms.waiting_max` requests wait, more are refused with `busy`; an idle room is passivated after `rooms.idle_ms`.
+
+use super::applier::{self, Applicable};
+use super::delivery::Deliver;
+use super::guardian::{Child, ChildGuard, GuardianMsg, Local};
+use super::loading::{self, Loaded};
+use super::node::now_ms;
+use super::reading;
+use super::router::{Answer, Reply, Verdict};
+use crate::bus::{Envelope, Framed, FramedEntry};
+use crate::error::{ApiError, Code};
+use crate::protocol::entry::{Body, Caller, Entry};
+use crate::protocol::ids::{BUCKET_ENTRIES, Epoch, RoomId, Seq, UserId, bucket_of};
+use crate::protocol::ops::{Create, MoveCursor, Push, Receipt, Request, TypingPush};
+use crate::protocol::policy::{Act, Standing, allows};
+use crate::protocol::roomlog::{self, Decision, Need, Old, Recent, RoomLog};
+use crate::storage::{Append, CursorRow, LogRow, StorageError, record};
+use crate::telemetry::metrics;
+use actix::prelude::*;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Ids older than this are given back: an id says roughly when its message was sent.
+const IDS_KEPT: Duration = Duration::from_secs(1);
+/// Encoded bytes of one append at most (ownership.md, "batch size").
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// After the last append the head is told once more, so that a lost envelope is noticed though nothing follows it.
+const SETTLED: Duration = Duration::from_millis(500);
+/// Entries that may wait for the applier of a thread; above it requests are refused with `busy`.
+const APPLYING_MAX: usize = 50_000;
+/// A room that cannot write tries to load again after this.
+const RELOAD_PAUSE: Duration = Duration::from_millis(500);
+/// An append takes at most this long, then it is in doubt.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A request of a user.
+pub struct Ask {
+    /// Who.
+    pub caller: Caller,
+    /// What.
+    pub request: Request,
+    /// The answer.
+    pub reply: Reply,
+}
+
+/// What reaches a room.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub enum RoomMsg {
+    /// A request.
+    Ask(Box<Ask>),
+    /// Creates the room, or answers with what is there.
+    Create {
+        /// Who.
+        by: UserId,
+        /// What.
+        create: Box<Create>,
+        /// The answer.
+        reply: Reply,
+    },
+    /// How the room stands to a user.
+    Verdict {
+        /// The user.
+        user: UserId,
+        /// The answer.
+        reply: oneshot::Sender<Result<Verdict, ApiError>>,
+    },
+    /// Load, redo what is unapplied, tell the head.
+    Wake,
+    /// End when everything in flight is done.
+    Stop,
+    /// For tests: panic.
+    Panic,
+}
+
+impl RoomMsg {
+    /// Answers with an error instead of being carried out.
+    pub fn refuse(self, error: ApiError) {
+        match self {
+            RoomMsg::Ask(ask) => ask.reply.send(Err(error)),
+            RoomMsg::Create { reply, .. } => reply.send(Err(error)),
+            RoomMsg::Verdict { reply, .. } => drop(reply.send(Err(error))),
+            RoomMsg::Wake | RoomMsg::Stop | RoomMsg::Panic => {}
+        }
+    }
+}
+
+/// A storage error as clients get it.
+pub fn storage_error(error: StorageError) -> ApiError {
+    let after = |code, text: String| ApiError::after(code, text, Duration::from_secs(1));
+    match &error {
+        StorageError::Busy(_) => after(Code::Busy, "the log has more waiting than it will hold; try again in a moment".into()),
+        StorageError::ReadOnly(_) => after(Code::LogUnavailable, "the log cannot be written now; reading goes on".into()),
+        StorageError::Quota { .. } => after(Code::QuotaExceeded, "the server's disk quota is used up; reading goes on".into()),
+        StorageError::InDoubt(_) => {
+            ApiError::new(Code::Unknown, "it is not known whether this was stored; send it again with the same client id")
+        }
+        StorageError::Damaged(_) | StorageError::Failed(_) => {
+            tracing::error!(%error, "the store failed");
+            after(Code::LogUnavailable, "the log cannot be read now; try again".into())
+        }
+    }
+}
+
+struct Batch {
+    entries: Vec<Applicable>,
+    replies: Vec<(Reply, Recent)>,
+    since: Instant,
+}
+
+/// A loaded room.
+struct Ready {
+    log: RoomLog,
+    epoch: Epoch,
+    writing: Option<Batch>,
+    /// Durable, waits for its epoch check (and, with it, the batch after it).
+    checking: Option<Batch>,
+    durable: Option<Batch>,
+    ids: VecDeque<u64>,
+    ids_at: Instant,
+    asking_ids: bool,
+    /// Something the front request needs is being found out.
+    finding: bool,
+    /// What a search for the front request's client id found.
+    searched: Option<Option<Recent>>,
+    /// The store knows that this room may have unapplied entries; the mark stays until the room ends.
+    marked: bool,
+    /// Answers that wait for a seq to be committed.
+    on_commit: Vec<(Seq, RoomMsg)>,
+}
+
+enum Phase {
+    Loading,
+    Ready(Box<Ready>),
+    /// The log cannot be written, but what is committed may be read. Not tried again before the time given.
+    ReadOnly(Box<RoomLog>, ApiError, Instant),
+}
+
+/// See the module.
+pub struct Room {
+    room: RoomId,
+    local: Rc<Local>,
+    guard: ChildGuard,
+    phase: Phase,
+    queue: VecDeque<RoomMsg>,
+    stopping: bool,
+    asked_to_stop: bool,
+    active: Instant,
+    /// The head that was last told to those who follow.
+    told: Seq,
+    appended: Instant,
+}
+
+impl Room {
+    /// A room that loads itself when it is started.
+    pub fn new(room: RoomId, local: Rc<Local>, guard: ChildGuard) -> Self {
+        let now = Instant::now();
+        Room {
+            room,
+            local,
+            guard,
+            phase: Phase::Loading,
+            queue: VecDeque::new(),
+            stopping: false,
+            asked_to_stop: false,
+            active: now,
+            told: 0,
+            appended: now,
+        }
+    }
+
+    fn load(&mut self, ctx: &mut Context<Self>) {
+        self.phase = Phase::Loading;
+        let (node, room) = (self.local.node.clone(), self.room);
+        ctx.spawn(async move { loading::load(&node, room).await }.into_actor(self).map(|loaded, me, ctx| me.loaded(loaded, ctx)));
+    }
+
+    fn loaded(&mut self, loaded: Result<Loaded, loading::LoadError>, ctx: &mut Context<Self>) {
+        match loaded {
+            Ok(loaded) => {
+                let head = loaded.log.committed();
+                self.local.applier.do_send(applier::Begin { row: loaded.row, local: self.local.clone() });
+                self.apply(loaded.redo);
+                self.phase = Phase::Ready(Box::new(Ready {
+                    log: loaded.log,
+                    epoch: loaded.epoch,
+                    writing: None,
+                    checking: None,
+                    durable: None,
+                    ids: VecDeque::new(),
+                    ids_at: Instant::now(),
+                    asking_ids: false,
+                    finding: false,
+                    searched: None,
+                    marked: false,
+                    on_commit: Vec::new(),
+                }));
+                self.local.fan_out(self.room, || Envelope::Head { room: self.room, head });
+                self.told = head;
+                self.pump(ctx);
+            }
+            Err(error) => {
+                let answer = storage_error(error.why);
+                match error.readable {
+                    Some(log) => {
+                        self.phase = Phase::ReadOnly(log, answer, Instant::now() + RELOAD_PAUSE);
+                        self.pump(ctx);
+                    }
+                    None => {
+                        // Nobody can be answered from here: the next request starts the room anew.
+                        for msg in self.queue.drain(..) {
+                            msg.refuse(answer.clone());
+                        }
+                        ctx.stop();
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply(&self, entries: Vec<Applicable>) {
+        if !entries.is_empty() {
+            self.local.applying.set(self.local.applying.get() + entries.len());
+            self.local.applier.do_send(applier::Apply { room: self.room, entries });
+        }
+    }
+
+    /// Works off what waits, as far as it goes now.
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        match &mut self.phase {
+            Phase::Loading => return,
+            Phase::ReadOnly(log, error, _) => {
+                for msg in self.queue.drain(..) {
+                    match msg {
+                        RoomMsg::Verdict { user, reply } => {
+                            let _ = reply.send(verdict(self.room, log, user).ok_or_else(|| error.clone()));
+                        }
+                        other => other.refuse(error.clone()),
+                    }
+                }
+            }
+            Phase::Ready(_) => self.fill(ctx),
+        }
+        self.end_if_done(ctx);
+    }
+
+    /// Decides on waiting requests in order and appends what becomes an entry.
+    fn fill(&mut self, ctx: &mut Context<Self>) {
+        let mut rows = Vec::new();
+        let mut batch = Batch { entries: Vec::new(), replies: Vec::new(), since: Instant::now() };
+        let mut bytes = 0;
+        while let Some(msg) = self.queue.pop_front() {
+            let Phase::Ready(ready) = &mut self.phase else { break };
+            // While a batch is being written the next one collects; what needs no append is not held up by it.
+            let full = rows.len() >= self.local.node.config.rooms.batch_max || bytes >= BATCH_BYTES_MAX;
+            let next = ready.log.head() + 1;
+            let bucket_end = !rows.is_empty() && next.is_multiple_of(BUCKET_ENTRIES);
+            if ready.finding || ready.writing.is_some() || full || bucket_end {
+                self.queue.push_front(msg);
+                break;
+            }
+            match self.decide(msg, ctx) {
+                Next::Done => {}
+                Next::Wait(msg) => {
+                    self.queue.push_front(msg);
+                    break;
+                }
+                Next::Append { by, cid, body, id, reply } => {
+                    let Phase::Ready(ready) = &mut self.phase else { break };
+                    let was = loading::standing_before(&ready.log, &body);
+                    let entry = ready.log.number(by, cid, body, id, now_ms());
+                    let payload = record::encode_entry(&entry);
+                    bytes += payload.len();
+                    rows.push(LogRow { seq: entry.seq, epoch: ready.epoch, committed: ready.log.committed(), payload });
+                    batch.replies.push((reply, Recent::of(&entry)));
+                    batch.entries.push((Arc::new(entry), was));
+                }
+            }
+        }
+        if !rows.is_empty() {
+            self.append(rows, batch, ctx);
+        }
+    }
+
+    fn append(&mut self, rows: Vec<LogRow>, batch: Batch, ctx: &mut Context<Self>) {
+        let Phase::Ready(ready) = &mut self.phase else { return };
+        let first = rows[0].seq;
+        let append = Append {
+            room: self.room,
+            shard: self.local.node.router.shard(self.room),
+            mark_unapplied: !std::mem::replace(&mut ready.marked, true),
+            new_bucket: first == 1 || bucket_of(first) != bucket_of(first - 1),
+            rows,
+        };
+        metrics().append_batch_rows.observe(append.rows.len() as f64);
+        let epoch = ready.epoch;
+        if crate::sabotage::is("ack_early") {
+            let mut early = Batch { entries: batch.entries.clone(), replies: Vec::new(), since: batch.since };
+            for (reply, recent) in batch.replies {
+                reply.send(Ok(Answer::entry(&recent)));
+            }
+            early.replies = Vec::new();
+            ready.writing = Some(early);
+        } else {
+            ready.writing = Some(batch);
+        }
+        let store = self.local.node.store.clone();
+        let write = async move {
+            match tokio::time::timeout(APPEND_TIMEOUT, store.append(append)).await {
+                Ok(result) => result,
+                Err(_) => Err(StorageError::InDoubt("the append did not end in time".into())),
+            }
+        };
+        ctx.spawn(write.into_actor(self).map(move |result, me, ctx| me.written(epoch, result, ctx)));
+    }
+
+    fn written(&mut self, epoch: Epoch, result: Result<(), StorageError>, ctx: &mut Context<Self>) {
+        let Phase::Ready(ready) = &mut self.phase else { return };
+        if ready.epoch != epoch {
+            return; // an append of the life before the last load
+        }
+        match result {
+            Ok(()) => {
+                let Some(batch) = ready.writing.take() else { return };
+                match &mut ready.durable {
+                    Some(durable) => {
+                        durable.entries.extend(batch.entries);
+                        durable.replies.extend(batch.replies);
+                    }
+                    None => ready.durable = Some(batch),
+                }
+                self.check(ctx);
+                self.pump(ctx);
+            }
+            Err(error) => self.fail(storage_error(error), ctx),
+        }
+    }
+
+    /// Begins the epoch check of everything that is durable, unless one is under way: that one began too early to count.
+    fn check(&mut self, ctx: &mut Context<Self>) {
+        let Phase::Ready(ready) = &mut self.phase else { return };
+        if ready.checking.is_some() {
+            return;
+        }
+        let Some(batch) = ready.durable.take() else { return };
+        ready.checking = Some(batch);
+        let (node, epoch, room) = (self.local.node.clone(), ready.epoch, self.room);
+        let check = async move { reading::in_time(node.claims.check(node.router.shard(room), room, epoch)).await };
+        ctx.spawn(check.into_actor(self).map(move |result, me, ctx| me.checked(epoch, result, ctx)));
+    }
+
+    fn checked(&mut self, epoch: Epoch, result: Result<bool, StorageError>, ctx: &mut Context<Self>) {
+        let Phase::Ready(ready) = &mut self.phase else { return };
+        if ready.epoch != epoch {
+            return;
+        }
+        match result {
+            Ok(true) => {
+                if let Some(batch) = ready.checking.take() {
+                    self.committed(batch);
+                }
+                self.check(ctx);
+                self.pump(ctx);
+            }
+            Ok(false) => {
+                tracing::warn!("a room lost its shard and steps down");
+                self.fail(storage_error(StorageError::InDoubt("the shard has another owner".into())), ctx);
+            }
+            Err(_) => {
+                // A failed check is repeated, never assumed.
+                if let Some(batch) = ready.checking.take() {
+                    let later = ready.durable.take();
+                    ready.durable = Some(match later {
+                        None => batch,
+                        Some(later) => Batch {
+                            entries: batch.entries.into_iter().chain(later.entries).collect(),
+                            replies: batch.replies.into_iter().chain(later.replies).collect(),
+                            since: batch.since,
+                        },
+                    });
+                }
+                ctx.run_later(Duration::from_millis(100), |me, ctx| me.check(ctx));
+            }
+        }
+    }
+
+    fn committed(&mut self, batch: Batch) {
+        let Phase::Ready(ready) = &mut self.phase else { return };
+        let Some(last) = batch.entries.last().map(|(e, _)| e.seq) else { return };
+        ready.log.commit(last);
+        self.appended = Instant::now();
+        metrics().append_duration.observe(batch.since.elapsed().as_secs_f64());
+        for (reply, recent) in batch.replies {
+            reply.send(Ok(Answer::entry(&recent)));
+        }
+        for (entry, _) in &batch.entries {
+            metrics().appended(entry.body.kind());
+        }
+        if self.local.is_followed(self.room) {
+            let framed: Arc<[FramedEntry]> = batch.entries.iter().map(|(e, _)| Arc::new(Framed::new(e.clone()))).collect();
+            self.local.fan_out(self.room, || Envelope::Entries { room: self.room, entries: framed.clone() });
+        }
+        if batch.entries.iter().any(|(e, _)| e.body.is_message()) {
+            let members = (ready.log.kind() != Some(crate::protocol::entry::RoomKind::Channel))
+                .then(|| ready.log.known_members().collect::<Vec<_>>());
+            let messages = batch.entries.iter().map(|(e, _)| e).filter(|e| e.body.is_message()).cloned().collect();
+            self.local.delivery.do_send(Deliver { room: self.room, messages, members });
+        }
+        let waiting: Vec<RoomMsg> = ready.on_commit.extract_if(.., |(seq, _)| *seq <= last).map(|(_, msg)| msg).collect();
+        for msg in waiting.into_iter().rev() {
+            self.queue.push_front(msg);
+        }
+        self.apply(batch.entries);
+    }
+
+    /// An append failed, is in doubt, or the shard is lost: answer, forget, load again under a new activation.
+    fn fail(&mut self, error: ApiError, ctx: &mut Context<Self>) {
+        if let Phase::Ready(ready) = std::mem::replace(&mut self.phase, Phase::Loading) {
+            let ready = *ready;
+            let unknown = || ApiError::new(Code::Unknown, "it is not known whether this was stored; send it again with the same client id");
+            for batch in [ready.checking, ready.durable].into_iter().flatten() {
+                batch.replies.into_iter().for_each(|(reply, _)| reply.send(Err(unknown())));
+            }
+            for (reply, _) in ready.writing.into_iter().flat_map(|b| b.replies) {
+                reply.send(Err(error.clone()));
+            }
+            for (_, msg) in ready.on_commit {
+                self.queue.push_back(msg);
+            }
+        }
+        self.load(ctx);
+    }
+
+    fn decide(&mut self, msg: RoomMsg, ctx: &mut Context<Self>) -> Next {
+        match msg {
+            RoomMsg::Ask(ask) => self.ask(ask, ctx),
+            RoomMsg::Create { by, create, reply } => self.create(by, create, reply, ctx),
+            RoomMsg::Verdict { user, reply } => self.verdict(user, reply, ctx),
+            RoomMsg::Wake | RoomMsg::Stop | RoomMsg::Panic => Next::Done,
+        }
+    }
+
+    fn ask(&mut self, ask: Box<Ask>, ctx: &mut Context<Self>) -> Next {
+        let Phase::Ready(ready) = &mut self.phase else { return Next::Wait(RoomMsg::Ask(ask)) };
+        let user = ask.caller.user;
+        let window = self.local.node.config.rooms.repeat_window;
+        let searched = ready.searched.take();
+        match ready.log.decide(user, &ask.request, searched, window) {
+            Decision::Append(body) => {
+                let Some(id) = self.next_id(ctx) else { return Next::Wait(RoomMsg::Ask(ask)) };
+                let cid = roomlog::once(&ask.request).map(|(cid, _)| cid);
+                Next::Append { by: user, cid, body, id: crate::protocol::ids::MessageId(id), reply: ask.reply }
+            }
+            Decision::Repeat(first) if first.seq <= ready.log.committed() => {
+                ask.reply.send(Ok(Answer::entry(&first)));
+                Next::Done
+            }
+            Decision::Repeat(first) => {
+                ready.on_commit.push((first.seq, RoomMsg::Ask(ask)));
+                Next::Done
+            }
+            Decision::Done => {
+                self.done(*ask);
+                Next::Done
+            }
+            Decision::Subscribe(who, role) => self.subscribe(who, role, *ask, ctx),
+            Decision::Need(need) => {
+                self.find(user, roomlog::once(&ask.request), need, ctx);
+                Next::Wait(RoomMsg::Ask(ask))
+            }
+            Decision::Refuse(error) => {
+                ask.reply.send(Err(error));
+                Next::Done
+            }
+        }
+    }
+
+    /// An id, if there is a fresh one; else more are asked for.
+    fn next_id(&mut self, ctx: &mut Context<Self>) -> Option<u64> {
+        let waiting = self.queue.len();
+        let Phase::Ready(ready) = &mut self.phase else { return None };
+        if ready.ids_at.elapsed() > IDS_KEPT {
+            ready.ids.clear();
+        }
+        let id = ready.ids.pop_front();
+        if (id.is_none() || (ready.ids.len() < 16 && waiting > ready.ids.len())) && !ready.asking_ids {
+            ready.asking_ids = true;
+            let (ids, count) = (self.local.node.ids.clone(), (waiting + 1).next_multiple_of(8));
+            ctx.spawn(async move { ids.take(count.min(super::sequencer::BLOCK_MAX)).await }.into_actor(self).map(|ids, me, ctx| {
+                let Phase::Ready(ready) = &mut me.phase else { return };
+                ready.asking_ids = false;
+                match ids {
+                    Ok(ids) => {
+                        ready.ids.extend(ids);
+                        ready.ids_at = Instant::now();
+                        me.pump(ctx);
+                    }
+                    // Nothing was done; the sequencer is starting over. Whoever waits goes on waiting until their time limit.
+                    Err(_) => drop(ctx.run_later(Duration::from_millis(20), |me, ctx| me.pump(ctx))),
+                }
+            }));
+        }
+        id
+    }
+
+    /// Finds out what a decision needs, then goes on with the same request.
+    fn find(&mut self, user: UserId, once: Option<(crate::protocol::ids::ClientId, Seq)>, need: Need, ctx: &mut Context<Self>) {
+        let Phase::Ready(ready) = &mut self.phase else { return };
+        ready.finding = true;
+        let (node, room, epoch) = (self.local.node.clone(), self.room, ready.epoch);
+        let find = async move { loading::find(&node, room, user, once.map(|(cid, _)| cid), need).await };
+        ctx.spawn(find.into_actor(self).map(move |found, me, ctx| {
+            let Phase::Ready(ready) = &mut me.phase else { return };
+            if ready.epoch != epoch {
+                return;
+            }
+            ready.finding = false;
+            match found {
+                Ok(loading::Found::Standing(user, standing)) => ready.log.learn_standing(user, standing),
+                Ok(loading::Found::Old(seq, old)) => ready.log.learn_old(seq, old),
+                Ok(loading::Found::Repeat(repeat)) => ready.searched = Some(repeat),
+                Err(error) => {
+                    if let Some(msg) = me.queue.pop_front() {
+                        msg.refuse(storage_error(error));
+                    }
+                }
+            }
+            me.pump(ctx);
+        }));
+    }
+
+    /// A request that becomes no entry.
+    fn done(&mut self, ask: Ask) {
+        let Phase::Ready(ready) = &self.phase else { return };
+        let user = ask.caller.user;
+        match &ask.request {
+            Request::Typing(typing) => {
+                let push = TypingPush { room: self.room, user, on: typing.on, ttl_ms: self.local.node.config.rooms.typing_ttl_ms };
+                let push = Arc::new(Framed::new(Push::Typing(push)));
+                self.local.fan_out(self.room, || Envelope::Ephemeral { room: self.room, except: Some(user), push: push.clone() });
+                ask.reply.send(Ok(Answer::default()));
+            }
+            Request::Cursor(cursor) => self.move_cursor(user, cursor.clone(), ask.reply),
+            _ => ask.reply.send(Ok(Answer { seq: Some(ready.log.committed()), ..Answer::default() })),
+        }
+    }
+
+    fn move_cursor(&self, user: UserId, ask: MoveCursor, reply: Reply) {
+        let Phase::Ready(ready) = &self.phase else { return };
+        let (local, room, head) = (self.local.clone(), self.room, ready.log.committed());
+        let read = ask.read.unwrap_or(0).min(head);
+        let delivered = ask.delivered.unwrap_or(0).min(head).max(read);
+        let known_n = ready.log.n_at(read);
+        let tell = ready.log.members() <= local.node.config.rooms.receipts_members_max;
+        actix::spawn(async move {
+            let node = &local.node;
+            let result = async {
+                let read_n = match known_n {
+                    Some(n) => n,
+                    None => reading::entries(node, room, read, read).await?.first().map_or(0, |e| e.n),
+                };
+                let before = reading::in_time(node.store.cursors(user, &[room])).await?.first().copied().unwrap_or_default();
+                let raised = CursorRow {
+                    read: read.max(before.read),
+                    read_n: read_n.max(before.read_n),
+                    delivered: delivered.max(before.delivered),
+                };
+                if raised != before {
+                    reading::in_time(node.store.raise(user, room, raised)).await?;
+                }
+                Ok((raised, raised != before))
+            }
+            .await;
+            match result {
+                Err(error) => reply.send(Err(storage_error(error))),
+                Ok((now, moved)) => {
+                    reply.send(Ok(Answer::default()));
+                    if moved && tell {
+                        let push = Receipt { room, user, read: now.read, delivered: now.delivered };
+                        let push = Arc::new(Framed::new(Push::Receipt(push)));
+                        local.fan_out(room, || Envelope::Ephemeral { room, except: None, push: push.clone() });
+                    }
+                }
+            }
+        });
+    }
+
+    /// A channel's subscription: written durably, then answered; not an entry.
+    fn subscribe(&mut self, who: UserId, role: Option<crate::protocol::entry::Role>, ask: Ask, ctx: &mut Context<Self>) -> Next {
+        let Phase::Ready(ready) = &mut self.phase else { return Next::Done };
+        // The rows of entries that are still being applied must not overwrite this one: one after the other.
+        ready.finding = true;
+        let (tx, rx) = oneshot::channel();
+        let was = ready.log.standing(who);
+        let seq = ready.log.committed();
+        self.local.applier.do_send(applier::Subscribe { room: self.room, user: who, was, role, seq, reply: tx });
+        let epoch = ready.epoch;
+        ctx.spawn(rx.into_actor(self).map(move |result, me, ctx| {
+            let Phase::Ready(ready) = &mut me.phase else { return };
+            if ready.epoch == epoch {
+                ready.finding = false;
+            }
+            match result.unwrap_or_else(|_| Err(StorageError::Failed("the applier ended".into()))) {
+                Ok(()) => {
+                    ready.log.subscribed(who, role);
+                    ask.reply.send(Ok(Answer { seq: Some(seq), ..Answer::default() }));
+                }
+                Err(error) => ask.reply.send(Err(storage_error(error))),
+            }
+            me.pump(ctx);
+        }));
+        Next::Done
+    }
+
+    fn create(&mut self, by: UserId, create: Box<Create>, reply: Reply, ctx: &mut Context<Self>) -> Next {
+        let Phase::Ready(ready) = &mut self.phase else { return Next::Wait(RoomMsg::Create { by, create, reply }) };
+        if ready.log.kind().is_some() {
+            if ready.log.committed() == 0 {
+                ready.on_commit.push((1, RoomMsg::Create { by, create, reply }));
+            } else {
+                reply.send(Ok(Answer { room: Some(self.room), seq: Some(1), ..Answer::default() }));
+            }
+            return Next::Done;
+        }
+        match self.next_id(ctx) {
+            Some(id) => {
+                let id = crate::protocol::ids::MessageId(id);
+                Next::Append { by, cid: Some(create.cid), body: roomlog::creation(by, &create), id, reply }
+            }
+            None => Next::Wait(RoomMsg::Create { by, create, reply }),
+        }
+    }
+
+    fn verdict(&mut self, user: UserId, reply: oneshot::Sender<Result<Verdict, ApiError>>, ctx: &mut Context<Self>) -> Next {
+        let Phase::Ready(ready) = &mut self.phase else { return Next::Wait(RoomMsg::Verdict { user, reply }) };
+        if ready.log.kind().is_some() && ready.log.standing_in_flight(user) {
+            ready.on_commit.push((ready.log.head(), RoomMsg::Verdict { user, reply }));
+            return Next::Done;
+        }
+        match verdict(self.room, &ready.log, user) {
+            Some(verdict) => {
+                let _ = reply.send(Ok(verdict));
+                Next::Done
+            }
+            None => {
+                self.find(user, None, Need::Standing(user), ctx);
+                Next::Wait(RoomMsg::Verdict { user, reply })
+            }
+        }
+    }
+
+    /// Now and then: tells the head once more when nothing followed, and ends a room that is idle.
+    fn tick(&mut self, _: &mut Context<Self>) {
+        let Phase::Ready(ready) = &self.phase else { return };
+        let head = ready.log.committed();
+        if self.told < head && self.appended.elapsed() >= SETTLED {
+            self.told = head;
+            self.local.fan_out(self.room, || Envelope::Head { room: self.room, head });
+        }
+        let idle = Duration::from_millis(self.local.node.config.rooms.idle_ms);
+        if self.active.elapsed() > idle && self.is_quiet() && !self.asked_to_stop {
+            self.asked_to_stop = true;
+            self.local.guardian.do_send(GuardianMsg::MayStop(Child::Room(self.room), self.guard.generation()));
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        let Phase::Ready(ready) = &self.phase else { return matches!(self.phase, Phase::ReadOnly(..)) && self.queue.is_empty() };
+        self.queue.is_empty() && ready.writing.is_none() && ready.checking.is_none() && ready.durable.is_none() && !ready.finding
+    }
+
+    fn end_if_done(&mut self, ctx: &mut Context<Self>) {
+        if !self.stopping || !self.is_quiet() {
+            return;
+        }
+        self.stopping = false;
+        let Phase::Ready(ready) = &self.phase else { return ctx.stop() };
+        let (node, room, head) = (self.local.node.clone(), self.room, ready.log.committed());
+        let applying = self.local.applier.clone();
+        let end = async move {
+            // Everything applied, then a marker: the next life finds a clean tail, and readers need no owner.
+            let (tx, rx) = oneshot::channel();
+            applying.do_send(applier::Finish { room, reply: tx });
+            let _ = tokio::time::timeout(reading::READ_TIMEOUT, rx).await;
+            if let Err(error) = reading::in_time(node.store.mark(room, head)).await {
+                tracing::warn!(%error, "no marker could be written for a room that ends; its next start reads more");
+            }
+            node.claims.deactivate(room);
+        };
+        ctx.spawn(end.into_actor(self).map(|(), _, ctx| ctx.stop()));
+    }
+}
+
+enum Next {
+    Done,
+    Wait(RoomMsg),
+    Append { by: UserId, cid: Option<crate::protocol::ids::ClientId>, body: Body, id: crate::protocol::ids::MessageId, reply: Reply },
+}
+
+/// How a room stands to a user; `None` when that is not known.
+fn verdict(room: RoomId, log: &RoomLog, user: UserId) -> Option<Verdict> {
+    let head = log.committed();
+    let Some(kind) = log.kind() else { return Some(Verdict { room, member: false, head }) };
+    let standing = log.standing(user)?;
+    let member = allows(kind, standing, Act::Read).is_ok() || crate::sabotage::is("no_membership_check");
+    Some(Verdict { room, member, head })
+}
+
+impl Actor for Room {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.load(ctx);
+        ctx.run_interval(SETTLED, Room::tick);
+    }
+}
+
+impl Handler<RoomMsg> for Room {
+    type Result = ();
+    fn handle(&mut self, msg: RoomMsg, ctx: &mut Self::Context) {
+        self.active = Instant::now();
+        match msg {
+            RoomMsg::Stop => self.stopping = true,
+            RoomMsg::Panic => panic!("a test asked the room to panic"),
+            RoomMsg::Wake => {}
+            msg if self.queue.len() >= self.local.node.config.rooms.waiting_max || self.local.applying.get() > APPLYING_MAX => {
+                msg.refuse(ApiError::new(Code::Busy, "too much is waiting in this room; try again in a moment"));
+            }
+            msg => self.queue.push_back(msg),
+        }
+        if let Phase::ReadOnly(_, _, retry_at) = &self.phase
+            && *retry_at <= self.active
+            && !self.queue.iter().all(|m| matches!(m, RoomMsg::Verdict { .. }))
+        {
+            // Somebody wants to write: perhaps the log can be written again.
+            return self.load(ctx);
+        }
+        self.pump(ctx);
+    }
+}
+
+/// What an old message is, for a decision.
+pub fn old_of(entry: &Entry, deleted: bool) -> Old {
+    Old { by: entry.body.is_message().then_some(entry.by), deleted }
+}
+
+/// A stored membership as a standing.
+pub fn standing_of(member: Option<crate::storage::MemberRow>) -> Standing {
+    match member {
+        None => Standing::Stranger,
+        Some(crate::storage::MemberRow { role: Some(role), .. }) => Standing::Member(role),
+        Some(_) => Standing::Banned,
+    }
+}
