@@ -39,14 +39,19 @@ pub(super) fn check(facts: &Facts, options: &Options, report: &mut Report) {
 }
 
 fn disagree(a: Sight, b: Sight, report: &mut Report) {
-    let (kind, what) = if a.at.0 == b.at.0 {
-        (Kind::SeqReuse, "one client was shown two entries at one seq".to_owned())
-    } else if super::facts::same(a.saw, &super::history::Saw { n: a.saw.n, ..b.saw.clone() }) {
-        (Kind::WrongCount, format!("one was told n {}, the other {}", a.saw.n, b.saw.n))
-    } else {
-        (Kind::Disagreement, "two clients were shown different entries".to_owned())
-    };
-    report.add(kind, (a.saw.room, Some(a.saw.seq)), a.saw.cid, &[a.at, b.at], what);
+    let place = (a.saw.room, Some(a.saw.seq));
+    if super::facts::same(a.saw, &super::history::Saw { n: a.saw.n, ..b.saw.clone() }) {
+        let what = format!("shown with n {} and with n {}", a.saw.n, b.saw.n);
+        return report.add(Kind::WrongCount, place, a.saw.cid, &[a.at, b.at], what);
+    }
+    if a.at.0 == b.at.0 {
+        report.add(Kind::SeqReuse, place, a.saw.cid, &[a.at, b.at], "one client was shown two entries at one seq");
+    }
+    // Somebody else was shown one of the two.
+    let pair = if a.at.0 != b.at.0 { Some([a.at, b.at]) } else { a.other.map(|o| [o, b.at]).or(b.other.map(|o| [a.at, o])) };
+    if let Some(at) = pair {
+        report.add(Kind::Disagreement, place, a.saw.cid, &at, "two clients were shown different entries");
+    }
 }
 
 fn count(before: Option<Sight>, sight: Sight, report: &mut Report) {

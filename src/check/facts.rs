@@ -15,6 +15,8 @@ pub struct Sight<'a> {
     pub at: At,
     /// What.
     pub saw: &'a Saw,
+    /// Where another client was shown the same.
+    pub other: Option<At>,
 }
 
 /// One request, over all its transmissions.
@@ -49,6 +51,28 @@ pub struct Turn {
     pub begins: bool,
     /// Whose request it was.
     pub by: Option<Key>,
+}
+
+/// Something a user's own client asked or was told about its membership.
+#[derive(Clone, Copy, Debug)]
+pub struct Move {
+    /// Which clock.
+    pub clock: u64,
+    /// When.
+    pub at: Micros,
+    /// What.
+    pub step: Step,
+}
+
+/// See [`Move`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Some membership request in the room was transmitted.
+    Asked,
+    /// It is in.
+    Came,
+    /// It is out.
+    Went,
 }
 
 /// Acknowledged seqs of one clock, by the time of the answer, with the largest so far.
@@ -86,8 +110,8 @@ pub struct Facts<'a> {
     pub logs: BTreeMap<RoomId, Vec<Log>>,
     /// Membership changes, by seq.
     pub turns: HashMap<(RoomId, UserId), Vec<Turn>>,
-    /// What a user's own clients noted and asked about a room's membership: (clock, when, left).
-    pub moves: HashMap<(RoomId, UserId), Vec<(u64, Micros, bool)>>,
+    /// What a user's own clients asked and were told about its membership.
+    pub moves: HashMap<(RoomId, UserId), Vec<Move>>,
     /// Users with a history.
     pub users: HashSet<UserId>,
     heads: HashMap<(u64, RoomId), Heads>,
@@ -120,6 +144,7 @@ impl<'a> Facts<'a> {
             }
         }
         facts.memberships();
+        facts.moves.values_mut().for_each(|moves| moves.sort_by_key(|m| m.at));
         facts.heads.values_mut().chain(facts.own_heads.values_mut()).for_each(Heads::finish);
         facts
     }
@@ -128,19 +153,26 @@ impl<'a> Facts<'a> {
         self.shown += 1;
         let sights = self.entries.entry((saw.room, saw.seq)).or_default();
         match sights.iter_mut().find(|s| same(s.saw, saw)) {
-            // The entry as it was sent says more than one with an edit folded in.
-            Some(known) if known.saw.folded && !saw.folded => *known = Sight { at, saw },
-            Some(_) => {}
-            None => sights.push(Sight { at, saw }),
+            Some(known) => {
+                if known.other.is_none() && known.at.0 != at.0 {
+                    known.other = Some(at);
+                }
+                // The entry as it was sent says more than one with an edit folded in.
+                if known.saw.folded && !saw.folded {
+                    known.saw = saw;
+                }
+            }
+            None => sights.push(Sight { at, saw, other: None }),
         }
     }
 
     fn noted(&mut self, at: At, time: Micros, what: &'a What) {
         let History { user, clock, .. } = self.histories[at.0];
+        let mut moved = |room: RoomId, step| self.moves.entry((room, user)).or_default().push(Move { clock, at: time, step });
         match what {
             What::Sent(sent) => {
                 if sent.kind == "member" {
-                    self.moves.entry((sent.room, user)).or_default().push((clock, time, false));
+                    moved(sent.room, Step::Asked);
                 }
                 self.requests.entry((user, sent.cid)).or_default().sent.push((at, sent));
             }
@@ -150,8 +182,8 @@ impl<'a> Facts<'a> {
                 self.own_heads.entry((clock, acked.room, user)).or_default().0.push((time, acked.seq, at));
             }
             What::Refused { cid, code, .. } if nothing_done(*code) => self.requests.entry((user, *cid)).or_default().refused.push(at),
-            What::Entered { room } => self.moves.entry((*room, user)).or_default().push((clock, time, false)),
-            What::Left { room } => self.moves.entry((*room, user)).or_default().push((clock, time, true)),
+            What::Entered { room } => moved(*room, Step::Came),
+            What::Left { room } => moved(*room, Step::Went),
             _ => {}
         }
     }

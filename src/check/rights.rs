@@ -3,7 +3,7 @@
 //! In groups and direct rooms memberships begin and end with entries, so they are compared by seq. Coming to and going from a
 //! channel are no entries: there the users' own answers and the real time of sends decide.
 
-use super::facts::{Facts, Turn};
+use super::facts::{Facts, Move, Step, Turn};
 use super::history::{Saw, Via, What};
 use super::verdict::{At, Kind, Report};
 
@@ -57,9 +57,8 @@ fn invited(facts: &Facts, at: At, later: &[Turn]) -> bool {
 fn came(facts: &Facts, at: At, saw: &Saw, since: Option<(u64, u64)>) -> bool {
     let (clock, time) = facts.time(at);
     let moves = facts.moves.get(&(saw.room, facts.histories[at.0].user)).map(Vec::as_slice).unwrap_or_default();
-    moves.iter().any(|(other, when, left)| {
-        !left && (*other != clock || (*when <= time && since.is_none_or(|(c, since)| c != clock || *when > since)))
-    })
+    let after = |m: &Move| since.is_none_or(|(clock, since)| m.clock != clock || m.at > since);
+    moves.iter().any(|m| m.step != Step::Went && (m.clock != clock || (m.at <= time && after(m))))
 }
 
 /// A channel's leave is no entry: what was sent after its answer had arrived may not be shown until the user asks to come back.
@@ -70,8 +69,13 @@ fn left_by_answer(facts: &Facts, at: At, saw: &Saw, turns: &[Turn]) -> Option<(K
     }
     let (clock, time) = facts.time(at);
     let moves = facts.moves.get(&(saw.room, facts.histories[at.0].user))?;
-    let last = moves.iter().filter(|(other, when, _)| *other == clock && *when <= time).max_by_key(|(_, when, _)| *when)?;
+    // A request that is not answered yet may have brought the user back already.
+    let (mut open, mut went) = (0u64, None);
+    for m in moves.iter().filter(|m| m.clock == clock && m.at <= time) {
+        open = if m.step == Step::Asked { open + 1 } else { open.saturating_sub(1) };
+        went = if m.step == Step::Asked { went } else { (m.step == Step::Went).then_some(m.at) };
+    }
     let (sent_clock, sent) = facts.first_sent((saw.by, saw.cid?))?;
-    let leaked = last.2 && sent_clock == clock && sent > last.1;
+    let leaked = open == 0 && sent_clock == clock && went.is_some_and(|went| sent > went);
     leaked.then_some((Kind::Leak, "sent after the user's leave was acknowledged, and shown all the same"))
 }

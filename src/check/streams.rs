@@ -32,11 +32,13 @@ struct Stream<'a, 'r, 'h> {
     report: &'a mut Report<'r>,
     history: &'a History,
     places: BTreeMap<RoomId, Place>,
+    /// When this connection began: a resume on it asked no earlier.
+    connected: Micros,
 }
 
 pub(super) fn check<'h>(facts: &Facts<'h>, options: &Options, report: &mut Report<'h>) {
     for (h, history) in facts.histories.iter().enumerate() {
-        let mut stream = Stream { facts, options, report: &mut *report, history, places: BTreeMap::new() };
+        let mut stream = Stream { facts, options, report: &mut *report, history, places: BTreeMap::new(), connected: 0 };
         for (e, event) in history.events.iter().enumerate() {
             stream.event((h, e), event.at, &event.what);
         }
@@ -50,18 +52,23 @@ impl Stream<'_, '_, '_> {
             What::Saw(saw) if matches!(saw.via, Via::Live | Via::Resume) => self.saw(at, saw),
             What::Connected | What::Closed { .. } => {
                 self.settle_all();
+                self.connected = time;
                 for place in self.places.values_mut() {
                     (place.applied, place.resuming) = (None, None);
                 }
             }
             What::ResumeStarted { room, have } => self.start(*room, *have, Some(time)),
-            What::Began { room, from, .. } => self.start(*room, *from, Some(time)),
+            What::Began { room, from, .. } => self.start(*room, *from, Some(self.connected)),
             What::Resync { room, head } => {
+                self.settle(*room);
                 self.places.remove(room);
                 self.start(*room, *head, None);
             }
             What::Resumed { room, head } => self.resumed(at, *room, *head),
-            What::Left { room } => drop(self.places.remove(room)),
+            What::Left { room } => {
+                self.settle(*room);
+                self.places.remove(room);
+            }
             What::Settled { since } => self.settled(at, *since),
             What::Acked(acked) if !self.options.own_shown => {
                 let place = self.places.entry(acked.room).or_default();
