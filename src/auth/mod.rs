@@ -1,1 +1,37 @@
-//! stub
+//! Who somebody is: accounts, passwords, access tokens, and the families of refresh tokens that devices hold.
+//!
+//! Guarantees: a password is hashed on threads of its own and never on the caller's; an unknown name and a wrong password
+//! cannot be told apart, by answer or by time; a token is accepted only if this deployment signed it and its time is not over;
+//! a refresh token works once, and its second use closes its family. No HTTP here, and no sockets: whoever holds those is
+//! told of a revocation by [`sessions::Announce`].
+
+use crate::error::{ApiError, Code};
+use crate::protocol::ids::Millis;
+use crate::storage::StorageError;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub mod accounts;
+pub mod limits;
+pub mod passwords;
+pub mod refresh;
+pub mod sessions;
+pub mod tokens;
+
+/// The wall clock.
+pub fn now() -> Millis {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as Millis)
+}
+
+/// A store's failure as clients get it. What is the server's own fault is logged here, once, and not described to them.
+pub fn failed(error: StorageError) -> ApiError {
+    match error {
+        StorageError::Busy(_) => ApiError::new(Code::Busy, "the store has too much waiting"),
+        StorageError::ReadOnly(_) => ApiError::new(Code::LogUnavailable, "the store takes no writes now"),
+        StorageError::Quota { .. } => ApiError::new(Code::QuotaExceeded, "the disk quota is used up"),
+        StorageError::InDoubt(_) => ApiError::new(Code::Unknown, "it is not known whether this was stored; ask again"),
+        StorageError::Damaged(_) | StorageError::Failed(_) => {
+            tracing::error!(%error, "accounts could not be read or written");
+            ApiError::new(Code::Internal, "the store failed")
+        }
+    }
+}

@@ -96,6 +96,8 @@ section! {
         secret: String = String::new(),
         /// Key id in the tokens' header.
         key_id: String = "1".into(),
+        /// Earlier keys that tokens may still be signed with, each `key id:secret`. Drop one when its last token is over (`access_ttl_s`).
+        retired_keys: Vec<String> = Vec::new(),
         /// Issuer (`iss`) that tokens carry and must carry.
         issuer: String = "hubbub".into(),
         /// Seconds an access token is valid.

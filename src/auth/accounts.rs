@@ -1,0 +1,149 @@
+//! Accounts: making them, signing in by name and password, changing and disabling them.
+//!
+//! What ends sessions (a new password, disabling) does so in the same write, by `tokens_after`: every access and refresh
+//! token issued before it is refused from then on. Closing the sockets at once is the caller's part.
+
+use super::passwords::Passwords;
+use super::{failed, now};
+use crate::config;
+use crate::error::{ApiError, Code};
+use crate::protocol::ids::{Millis, UserId};
+use crate::storage::{UserRow, Users};
+use std::sync::Arc;
+
+/// Changes of one row that may collide before the caller is told to try again.
+const TRIES: usize = 16;
+/// Accounts of a page at most.
+pub const PAGE_MAX: usize = 1_000;
+
+/// The accounts. Clones share the store and the hash threads.
+#[derive(Clone)]
+pub struct Accounts {
+    users: Arc<dyn Users>,
+    passwords: Passwords,
+}
+
+/// Whether a name may be taken: 2 to 32 of `a-z 0-9 _ . -`.
+pub fn valid_name(name: &str) -> bool {
+    (2..=32).contains(&name.len()) && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'))
+}
+
+/// The one answer to an unknown name and to a wrong password.
+fn bad_credentials() -> ApiError {
+    ApiError::new(Code::BadCredentials, "user name or password is wrong")
+}
+
+impl Accounts {
+    /// Starts the hash threads.
+    pub fn new(users: Arc<dyn Users>, config: &config::Auth) -> Accounts {
+        Accounts { users, passwords: Passwords::new(config) }
+    }
+
+    /// Makes an account under a fresh id. `Invalid` for a name or password that cannot be, `Conflict` when the name is taken.
+    pub async fn create(&self, user: UserId, name: &str, password: &str) -> Result<UserRow, ApiError> {
+        if !valid_name(name) {
+            return Err(ApiError::new(Code::Invalid, "a user name has 2 to 32 characters of a-z, 0-9, _ . -"));
+        }
+        Passwords::acceptable(password)?;
+        let taken = || ApiError::new(Code::Conflict, format!("the user name {name} is taken"));
+        // Looked up first so that a taken name costs no hashing; the store decides in the end.
+        if self.users.user_by_name(name).await.map_err(failed)?.is_some() {
+            return Err(taken());
+        }
+        let row = UserRow {
+            user,
+            name: name.into(),
+            password: self.passwords.hash(password.into()).await?,
+            disabled: false,
+            tokens_after: 0,
+            created: now(),
+            status: String::new(),
+            last_seen: 0,
+        };
+        if self.users.create_user(row.clone()).await.map_err(failed)? { Ok(row) } else { Err(taken()) }
+    }
+
+    /// The account, if the password is its own. That an account is disabled is said only to who knows its password.
+    pub async fn authenticate(&self, name: &str, password: &str) -> Result<UserRow, ApiError> {
+        // No account has such a name or password; the answer depends on the request alone and so tells nothing.
+        if !valid_name(name) || Passwords::acceptable(password).is_err() {
+            return Err(bad_credentials());
+        }
+        let row = self.users.user_by_name(name).await.map_err(failed)?;
+        let same = self.passwords.check(password.into(), row.as_ref().map(|r| r.password.clone())).await?;
+        let row = row.filter(|_| same).ok_or_else(bad_credentials)?;
+        if row.disabled {
+            return Err(ApiError::new(Code::Forbidden, "this account is disabled"));
+        }
+        if self.passwords.outdated(&row.password) {
+            self.strengthen(&row, password).await;
+        }
+        Ok(row)
+    }
+
+    /// Sets a new password and ends every session of the account.
+    pub async fn set_password(&self, name: &str, password: &str) -> Result<UserRow, ApiError> {
+        Passwords::acceptable(password)?;
+        self.by_name(name).await?;
+        let hash = self.passwords.hash(password.into()).await?;
+        self.change(name, |row| {
+            row.password.clone_from(&hash);
+            row.tokens_after = after_now(row.tokens_after);
+        })
+        .await
+    }
+
+    /// Disables an account and ends its sessions, or enables it again (those sessions stay ended).
+    pub async fn set_disabled(&self, name: &str, disabled: bool) -> Result<UserRow, ApiError> {
+        self.change(name, |row| {
+            if disabled && !row.disabled {
+                row.tokens_after = after_now(row.tokens_after);
+            }
+            row.disabled = disabled;
+        })
+        .await
+    }
+
+    /// Ends every session of the account.
+    pub async fn sign_out_everywhere(&self, name: &str) -> Result<UserRow, ApiError> {
+        self.change(name, |row| row.tokens_after = after_now(row.tokens_after)).await
+    }
+
+    /// Accounts with an id greater than `after`, ascending; at most `limit`, and never more than [`PAGE_MAX`].
+    pub async fn list(&self, after: UserId, limit: usize) -> Result<Vec<UserRow>, ApiError> {
+        self.users.list_users(after, limit.min(PAGE_MAX)).await.map_err(failed)
+    }
+
+    /// An account by its name.
+    pub async fn by_name(&self, name: &str) -> Result<UserRow, ApiError> {
+        let row = if valid_name(name) { self.users.user_by_name(name).await.map_err(failed)? } else { None };
+        row.ok_or_else(|| ApiError::new(Code::NotFound, "no such user"))
+    }
+
+    /// Reads, changes and compares-and-sets until nobody else was in between.
+    async fn change(&self, name: &str, change: impl Fn(&mut UserRow)) -> Result<UserRow, ApiError> {
+        for _ in 0..TRIES {
+            let was = self.by_name(name).await?;
+            let mut row = was.clone();
+            change(&mut row);
+            if row == was || self.users.replace_user(&was, row.clone()).await.map_err(failed)? {
+                return Ok(row);
+            }
+        }
+        Err(ApiError::new(Code::Unavailable, "the account is being changed by others"))
+    }
+
+    /// Stores the password with the cost now configured. Only an improvement: when it fails, the next sign-in tries again.
+    async fn strengthen(&self, row: &UserRow, password: &str) {
+        let Ok(hash) = self.passwords.hash(password.into()).await else { return };
+        let kept = self.users.replace_user(row, UserRow { password: hash, ..row.clone() }).await;
+        if let Err(error) = kept {
+            tracing::warn!(%error, "a password could not be hashed again with the cost now configured");
+        }
+    }
+}
+
+/// A `tokens_after` that is later than every token issued up to now, and than it was.
+fn after_now(was: Millis) -> Millis {
+    (now() + 1).max(was + 1)
+}

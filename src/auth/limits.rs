@@ -1,0 +1,124 @@
+//! Rate limits by address and by user name, bounded in memory whatever comes in.
+//!
+//! A key is hashed (with a secret of the process) into one of [`SLOTS`] slots, each with its own bucket of the governor crate;
+//! so no flood of addresses or names can make the map grow. Two keys of one slot share a bucket; with 65,536 slots a person
+//! shares one with somebody else who is just as busy about never. Idle slots are freed now and then.
+
+use crate::config;
+use crate::error::{ApiError, Code};
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Slots of one limit: 2 to 3 MiB when all are in use.
+pub const SLOTS: u64 = 65_536;
+/// Idle slots are looked for once in so many checks.
+const TIDY_EVERY: u32 = 16_384;
+
+/// One limit over many keys.
+pub struct Limit {
+    slots: Option<DefaultKeyedRateLimiter<u16>>,
+    hasher: RandomState,
+    checks: AtomicU32,
+    what: &'static str,
+}
+
+impl Limit {
+    /// `burst` at once, refilled evenly over `seconds`; 0: no limit. `what` names the thing in the error.
+    fn new(burst: u32, seconds: u64, what: &'static str) -> Limit {
+        let quota =
+            |burst: NonZeroU32| Quota::with_period(std::time::Duration::from_secs(seconds) / burst.get()).map(|q| q.allow_burst(burst));
+        let slots = NonZeroU32::new(burst).and_then(quota).map(RateLimiter::keyed);
+        Limit { slots, hasher: RandomState::new(), checks: AtomicU32::new(0), what }
+    }
+    /// Counts one; `RateLimited` with the time to wait when that is too many.
+    pub fn check(&self, key: impl Hash) -> Result<(), ApiError> {
+        let Some(slots) = &self.slots else { return Ok(()) };
+        if self.checks.fetch_add(1, Ordering::Relaxed) % TIDY_EVERY == TIDY_EVERY - 1 {
+            slots.retain_recent();
+            slots.shrink_to_fit();
+        }
+        slots
+            .check_key(&((self.hasher.hash_one(key) % SLOTS) as u16))
+            .map_err(|until| ApiError::after(Code::RateLimited, self.what, until.wait_time_from(DefaultClock::default().now())))
+    }
+}
+
+/// The limits of a node.
+pub struct Limits {
+    attempts_by_address: Limit,
+    attempts_by_name: Limit,
+    http: Limit,
+    connects: Limit,
+}
+
+impl Limits {
+    /// As configured.
+    pub fn new(auth: &config::Auth, limits: &config::Limits) -> Limits {
+        let burst = |per_second: u32| per_second.saturating_mul(10);
+        Limits {
+            attempts_by_address: Limit::new(auth.attempts_per_minute, 60, "too many attempts to sign in from this address"),
+            attempts_by_name: Limit::new(auth.attempts_per_minute, 60, "too many attempts to sign in under this name"),
+            http: Limit::new(burst(limits.http_per_second), 10, "too many requests from this address"),
+            connects: Limit::new(burst(limits.connects_per_second), 10, "too many new connections from this address"),
+        }
+    }
+    /// An attempt to sign in, register or refresh. A name is limited over all addresses, so that many addresses cannot guess at one
+    /// account; the price is that they can keep its owner from signing in anew (sessions that exist go on).
+    pub fn attempt(&self, address: IpAddr, name: Option<&str>) -> Result<(), ApiError> {
+        self.attempts_by_address.check(network(address))?;
+        name.map_or(Ok(()), |n| self.attempts_by_name.check(n))
+    }
+    /// A request to the HTTP API.
+    pub fn http(&self, address: IpAddr) -> Result<(), ApiError> {
+        self.http.check(network(address))
+    }
+    /// A new socket.
+    pub fn connect(&self, address: IpAddr) -> Result<(), ApiError> {
+        self.connects.check(network(address))
+    }
+}
+
+/// What counts as one address: an IPv4 address, or the /64 that one IPv6 customer has at least.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_let_through_and_then_refused_with_the_time_to_wait() {
+        let limit = Limit::new(3, 60, "too many");
+        assert!((0..3).all(|_| limit.check("a").is_ok()));
+        let refused = limit.check("a").unwrap_err();
+        assert_eq!(refused.code, Code::RateLimited);
+        assert!((19_000..=20_000).contains(&refused.retry_after_ms.unwrap()), "{refused:?}");
+        assert!(limit.check("b").is_ok(), "another key has its own bucket");
+        assert!((0..10_000).all(|_| Limit::new(0, 60, "none").check("a").is_ok()), "0 is no limit");
+    }
+
+    #[test]
+    fn no_flood_of_keys_makes_it_grow() {
+        let limit = Limit::new(1, 1, "too many");
+        (0..200_000u32).for_each(|n| drop(limit.check(n)));
+        assert!(limit.slots.unwrap().len() <= SLOTS as usize);
+    }
+
+    #[test]
+    fn a_customers_ipv6_addresses_are_one() {
+        let net = |s: &str| network(s.parse().unwrap());
+        assert_eq!(net("2001:db8::1"), net("2001:db8::ffff:1"));
+        assert_ne!(net("2001:db8::1"), net("2001:db8:0:1::1"));
+        assert_eq!(net("::ffff:192.0.2.1"), net("192.0.2.1"));
+        assert_ne!(net("192.0.2.1"), net("192.0.2.2"));
+    }
+}

@@ -1,0 +1,150 @@
+//! Signing in over HTTP: register, login, refresh, logout; and [`SignedIn`], which every other handler asks for.
+
+use super::error::{Body, OptionalBody};
+use super::{Api, address, api_of, bearer};
+use crate::auth::now;
+use crate::auth::sessions::Pair;
+use crate::auth::tokens::Claims;
+use crate::error::{ApiError, Code};
+use crate::protocol::ids::{DeviceId, Millis, UserId};
+use crate::storage::UserRow;
+use crate::telemetry::metrics;
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
+use futures_util::future::LocalBoxFuture;
+use serde::{Deserialize, Serialize};
+
+/// Who sent the request: its access token is good, and neither the account nor the device was signed out.
+pub struct SignedIn {
+    /// The account.
+    pub user: UserRow,
+    /// The token's claims.
+    pub claims: Claims,
+}
+
+impl FromRequest for SignedIn {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let verified = api_of(req).and_then(|api| {
+            let token =
+                bearer(req).ok_or_else(|| ApiError::new(Code::Unauthorized, "an access token is needed (authorization: bearer)"))?;
+            let claims = api.tokens.verify(token, now())?;
+            Ok((api, claims))
+        });
+        Box::pin(async move {
+            let (api, claims) = verified?;
+            Ok(SignedIn { user: api.sessions.check_live(&claims).await?, claims })
+        })
+    }
+}
+
+/// Body of register and login.
+#[derive(Deserialize)]
+pub struct Credentials {
+    name: String,
+    password: String,
+    /// The device's name, for people.
+    #[serde(default)]
+    device: Option<String>,
+}
+
+/// Body of refresh.
+#[derive(Deserialize)]
+pub struct Renewal {
+    refresh_token: String,
+}
+
+/// Body of logout; may be left out.
+#[derive(Default, Deserialize)]
+pub struct Logout {
+    /// All devices, not only this one.
+    #[serde(default)]
+    everywhere: bool,
+}
+
+/// What register, login and refresh answer.
+#[derive(Serialize)]
+struct Answer {
+    user: UserId,
+    name: String,
+    device: DeviceId,
+    access_token: String,
+    expires: Millis,
+    refresh_token: String,
+    refresh_expires: Millis,
+}
+
+impl Answer {
+    fn new(user: UserRow, pair: Pair) -> Answer {
+        Answer {
+            user: user.user,
+            name: user.name,
+            device: pair.device,
+            access_token: pair.access,
+            expires: pair.access_expires,
+            refresh_token: pair.refresh,
+            refresh_expires: pair.refresh_expires,
+        }
+    }
+}
+
+/// `POST /v1/auth/register`
+pub async fn register(api: web::Data<Api>, req: HttpRequest, Body(who): Body<Credentials>) -> Result<HttpResponse, ApiError> {
+    let done = async {
+        if !api.config.auth.registration {
+            return Err(ApiError::new(Code::Forbidden, "this server lets nobody register; ask its operator for an account"));
+        }
+        api.limits.attempt(address(&req), Some(&who.name))?;
+        let id = UserId(api.node.next_id().await?);
+        let user = api.accounts.create(id, &who.name, &who.password).await?;
+        sign_in(&api, user, who.device.as_deref()).await
+    };
+    counted("registered", done.await).map(|answer| HttpResponse::Created().json(answer))
+}
+
+/// `POST /v1/auth/login`
+pub async fn login(api: web::Data<Api>, req: HttpRequest, Body(who): Body<Credentials>) -> Result<HttpResponse, ApiError> {
+    let done = async {
+        api.limits.attempt(address(&req), Some(&who.name))?;
+        let user = api.accounts.authenticate(&who.name, &who.password).await?;
+        sign_in(&api, user, who.device.as_deref()).await
+    };
+    counted("signed_in", done.await).map(|answer| HttpResponse::Ok().json(answer))
+}
+
+/// `POST /v1/auth/refresh`
+pub async fn refresh(api: web::Data<Api>, Body(body): Body<Renewal>) -> Result<HttpResponse, ApiError> {
+    let done = api.sessions.refresh(&body.refresh_token, now()).await;
+    counted("refreshed", done.map(|(user, pair)| Answer::new(user, pair))).map(|answer| HttpResponse::Ok().json(answer))
+}
+
+/// `POST /v1/auth/logout`
+pub async fn logout(api: web::Data<Api>, me: SignedIn, OptionalBody(body): OptionalBody<Logout>) -> Result<HttpResponse, ApiError> {
+    if body.everywhere {
+        api.accounts.sign_out_everywhere(&me.user.name).await?;
+        api.sessions.ended_everywhere(me.user.user);
+    } else {
+        api.sessions.sign_out(me.user.user, me.claims.device).await?;
+    }
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn sign_in(api: &Api, user: UserRow, device: Option<&str>) -> Result<Answer, ApiError> {
+    let fresh = DeviceId(api.node.next_id().await?);
+    let pair = api.sessions.sign_in(&user, fresh, device.unwrap_or_default(), now()).await?;
+    Ok(Answer::new(user, pair))
+}
+
+fn counted<T>(success: &'static str, result: Result<T, ApiError>) -> Result<T, ApiError> {
+    let what = match &result {
+        Ok(_) => success,
+        Err(e) if e.code == Code::RateLimited => "rate_limited",
+        Err(e) if e.code == Code::TokenRevoked => "revoked",
+        Err(e) if e.code.status() < 500 => "refused",
+        Err(_) => "failed",
+    };
+    metrics().auth_attempts_total.of(what).inc();
+    result
+}

@@ -1,0 +1,154 @@
+//! Every error body of the HTTP API: problem+json (RFC 9457) with our own `code`, `retry` and `retry_after_ms` beside the standard members.
+//!
+//! Also what turns requests into values, because that is where most errors begin: [`Body`] reads JSON within the size and
+//! time a body may take, and all extractors answer in the same form.
+
+use super::Api;
+use crate::error::{ApiError, Code};
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError, web};
+use futures_util::future::LocalBoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The body of an error.
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(flatten)]
+    error: Extra,
+}
+#[derive(Serialize)]
+struct Extra {
+    code: Code,
+    retry: crate::error::Retry,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let status = self.status_code();
+        let mut response = HttpResponse::build(status);
+        response.insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff")).insert_header((header::CACHE_CONTROL, "no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = match self.code {
+                Code::TokenExpired | Code::TokenRevoked => r#"Bearer realm="hubbub", error="invalid_token""#,
+                _ => r#"Bearer realm="hubbub""#,
+            };
+            response.insert_header((header::WWW_AUTHENTICATE, challenge));
+        }
+        if let Some(ms) = self.retry_after_ms {
+            response.insert_header((header::RETRY_AFTER, ms.div_ceil(1000).max(1)));
+        }
+        let body = Problem {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: &self.message,
+            error: Extra { code: self.code, retry: self.retry, retry_after_ms: self.retry_after_ms },
+        };
+        let json = serde_json::to_vec(&body).expect("a problem of plain types is JSON");
+        response.content_type("application/problem+json").body(json)
+    }
+}
+
+/// There is nothing at this address.
+pub async fn not_found() -> Result<HttpResponse, ApiError> {
+    Err(ApiError::new(Code::NotFound, "there is nothing at this address"))
+}
+
+/// An answer to a method that the address does not have.
+pub fn method_not_allowed(method: &Method, allow: &'static str) -> HttpResponse {
+    let error = ApiError::new(Code::MethodNotAllowed, format!("{method} is not for this address; allowed: {allow}"));
+    let mut response = error.error_response();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    response
+}
+
+/// Makes the errors of path and query extractors problems too.
+pub fn extractors(cfg: &mut web::ServiceConfig, body_bytes_max: usize) {
+    cfg.app_data(web::PayloadConfig::new(body_bytes_max))
+        .app_data(web::PathConfig::default().error_handler(|_, _| ApiError::new(Code::NotFound, "there is nothing at this address").into()))
+        .app_data(
+            web::QueryConfig::default()
+                .error_handler(|e, _| ApiError::new(Code::Malformed, format!("the query cannot be read: {e}")).into()),
+        );
+}
+
+/// A JSON body.
+pub struct Body<T>(pub T);
+
+/// A JSON body that may be left out.
+pub struct OptionalBody<T>(pub T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (json, bytes) = (is_json(req), read(req, payload));
+        Box::pin(async move {
+            let bytes = bytes.await?;
+            if !json {
+                return Err(ApiError::new(Code::Malformed, "the body must be JSON, with content-type application/json"));
+            }
+            parse(&bytes).map(Body)
+        })
+    }
+}
+
+impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (json, bytes) = (is_json(req), read(req, payload));
+        Box::pin(async move {
+            let bytes = bytes.await?;
+            if bytes.is_empty() {
+                return Ok(OptionalBody(T::default()));
+            }
+            if !json {
+                return Err(ApiError::new(Code::Malformed, "the body must be JSON, with content-type application/json"));
+            }
+            parse(&bytes).map(OptionalBody)
+        })
+    }
+}
+
+fn read(req: &HttpRequest, payload: &mut Payload) -> impl Future<Output = Result<web::Bytes, ApiError>> + use<> {
+    let bytes = web::Bytes::from_request(req, payload);
+    let max = req.app_data::<web::Data<Api>>().map_or(0, |api| api.config.http.body_bytes_max);
+    async move {
+        let late = |_| ApiError::new(Code::Timeout, "the body took too long to arrive");
+        tokio::time::timeout(BODY_TIMEOUT, bytes).await.map_err(late)?.map_err(|e| match e.as_error::<PayloadError>() {
+            Some(PayloadError::Overflow) => ApiError::new(Code::TooLarge, format!("a body has at most {max} bytes")),
+            _ => ApiError::new(Code::Malformed, "the body could not be read"),
+        })
+    }
+}
+
+fn is_json(req: &HttpRequest) -> bool {
+    use actix_web::HttpMessage;
+    req.content_type().eq_ignore_ascii_case("application/json")
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(bytes).map_err(|e| ApiError::new(Code::Malformed, format!("the body cannot be read: {e}")))
+}
