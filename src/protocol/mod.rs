@@ -11,4 +11,5 @@ pub mod policy;
 pub mod presence;
 pub mod resume;
 pub mod roomlog;
+pub mod validate;
 pub mod ws;

@@ -475,7 +475,10 @@ impl Push {
             "presence" => Push::Presence(reader.fields()?),
             "drain" => Push::Drain(reader.fields()?),
             _ => {
-                return Err(ApiError::new(Code::UnknownOp, format!("there is no push named {:?}", op.chars().take(40).collect::<String>())));
+                return Err(ApiError::new(
+                    Code::UnknownOp,
+                    format!("there is no push named {:?}", op.chars().take(40).collect::<String>()),
+                ));
             }
         })
     }
