@@ -337,3 +337,6 @@ fn head(fin: bool, op: Op, len: usize, masked: u8) -> BytesMut {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;
