@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Names of the actors that can be restarted.
-pub const ACTORS: &[&str] = &["room", "presence", "sequencer", "session", "hub", "delivery", "applier", "link", "shard_router"];
+pub const ACTORS: &[&str] = &["room", "presence", "sequencer", "session", "hub", "delivery", "applier", "guardian", "link"];
 /// Why a socket is refused before it is one.
 pub const REFUSALS: &[&str] =
     &["connections_max", "per_address", "unauthenticated", "rate_limited", "draining", "origin", "subprotocol", "handshake"];
@@ -135,6 +135,8 @@ metrics! {
     actor_restarts_total: Labeled = Labeled::new("actor", ACTORS.iter().copied()), "Actors that ended or panicked and were rebuilt";
     hub_backfills_total: Counter = Counter::default(), "Holes that hubs filled from the log";
     resumes_total: Labeled = Labeled::new("standing", STANDINGS.iter().copied()), "Rooms of resumes, by how they stood";
+    hub_dropped_total: Counter = Counter::default(), "Envelopes dropped because too much waited for a hub (backfilled later)";
+    delivery_dropped_total: Counter = Counter::default(), "Batches dropped because too much waited for delivery";
     offline_recipients_total: Counter = Counter::default(), "Recipients of messages who had no session";
     log_rows_total: Counter = Counter::default(), "Rows the log has stored since the start";
     log_syncs_total: Counter = Counter::default(), "Flushes of the log to the device since the start";

@@ -189,7 +189,7 @@ impl Applier {
             Err(_) => {
                 // The job is lost with the panic; the room's next start redoes it from the log.
                 tracing::error!("the applier panicked; the room is loaded again");
-                metrics().restarted("applier");
+                metrics().actor_restarts_total.of("applier").inc();
                 let local = state.local.clone();
                 self.rooms.remove(&room);
                 local.guardian.do_send(super::guardian::GuardianMsg::Panic(super::guardian::Child::Room(room)));

@@ -48,6 +48,8 @@ struct Outbox {
     stuck: Option<Instant>,
     /// The session's task.
     waker: Option<Waker>,
+    /// Somebody who waits for room, see [`Conn::roomy`].
+    patient: Option<Waker>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,6 +107,17 @@ impl Conn {
     pub fn is_crowded(&self) -> bool {
         self.queued_bytes() > self.limits.soft_bytes / 2
     }
+    /// Waits until the outbox is no longer crowded, or the socket is over.
+    pub async fn roomy(&self) {
+        std::future::poll_fn(|cx| {
+            if !self.is_crowded() || !self.is_open() {
+                return Poll::Ready(());
+            }
+            self.out.borrow_mut().patient = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
     /// The code the socket was closed with.
     pub fn close_code(&self) -> u16 {
         self.code.get()
@@ -126,7 +139,7 @@ impl Conn {
     /// Queues a frame that may be dropped: it is when the outbox is over its soft limit.
     pub fn push_ephemeral(self: &Rc<Self>, frame: Bytes) {
         if self.queued_bytes() > self.limits.soft_bytes {
-            metrics().ephemeral_dropped.inc();
+            metrics().ephemeral_dropped_total.inc();
             return;
         }
         self.push(frame);
@@ -163,7 +176,7 @@ impl Conn {
 
     /// The client does not read. No Close could reach it either: a frame may be half written, and the socket is full.
     fn overrun(&self) {
-        metrics().outbox_overruns.inc();
+        metrics().outbox_overruns_total.inc();
         self.code.set(Close::SLOW.code);
         self.kill();
     }
@@ -175,10 +188,10 @@ impl Conn {
             *io = None;
         }
         if let Ok(mut out) = self.out.try_borrow_mut() {
-            let waker = out.waker.take();
+            let (waker, patient) = (out.waker.take(), out.patient.take());
             *out = Outbox::default();
             drop(out);
-            waker.iter().for_each(Waker::wake_by_ref);
+            waker.iter().chain(&patient).for_each(Waker::wake_by_ref);
         }
     }
 
@@ -228,6 +241,9 @@ impl Conn {
             }
         }
         out.stuck = None;
+        if let Some(patient) = out.patient.take() {
+            patient.wake();
+        }
         if out.queue.capacity() > QUEUE_KEPT {
             out.queue = VecDeque::new();
         }

@@ -109,8 +109,8 @@ pub enum GuardianMsg {
     Attach {
         /// Who wants to follow.
         user: UserId,
-        /// From where.
-        node: NodeId,
+        /// From where; none: only how the rooms stand is wanted.
+        node: Option<NodeId>,
         /// What.
         rooms: Vec<RoomId>,
         /// The answer.
@@ -256,19 +256,20 @@ impl Guardian {
     fn attach(
         &mut self,
         user: UserId,
-        node: NodeId,
+        follower: Option<NodeId>,
         rooms: Vec<RoomId>,
         reply: oneshot::Sender<Result<Vec<Verdict>, ApiError>>,
     ) {
         let (mut idle, mut active) = (Vec::new(), Vec::new());
         for room in rooms {
             // Interest first: whatever is committed from now on reaches the node, so the head below cannot be too old.
-            let mut interest = self.local.interest.borrow_mut();
-            let nodes = interest.entry(room).or_default();
-            if !nodes.contains(&node) {
-                nodes.push(node);
+            if let Some(node) = follower {
+                let mut interest = self.local.interest.borrow_mut();
+                let nodes = interest.entry(room).or_default();
+                if !nodes.contains(&node) {
+                    nodes.push(node);
+                }
             }
-            drop(interest);
             if self.rooms.contains_key(&room) {
                 let (tx, rx) = oneshot::channel();
                 self.to_room(room, RoomMsg::Verdict { user, reply: tx });
@@ -324,10 +325,10 @@ impl Guardian {
     }
 
     fn panicked(&mut self, child: Child) -> Duration {
-        metrics().restarted(match child {
+        metrics().actor_restarts_total.of(match child {
             Child::Room(_) => "room",
             Child::Presence(_) => "presence",
-        });
+        }).inc();
         let now = Instant::now();
         self.storms.retain(|_, s| s.last.is_some_and(|last| now - last < STORM_WINDOW));
         let pause = self.storms.entry(child).or_default().panicked(now);
@@ -448,7 +449,7 @@ impl Handler<GuardianMsg> for Guardian {
         // The guardian is what everything else is restarted by: a fault in it must not end it.
         if catch_unwind(AssertUnwindSafe(|| self.take(msg))).is_err() {
             tracing::error!("a guardian panicked on a message and goes on");
-            metrics().restarted("guardian");
+            metrics().actor_restarts_total.of("guardian").inc();
         }
     }
 }

@@ -60,6 +60,8 @@ pub struct Seat {
     pub pinged: Cell<bool>,
     /// Until when somebody must be signed in: first the sign-in itself, then the token's end.
     pub until: Cell<Option<Instant>>,
+    /// When the oldest request under way began.
+    pub oldest: Cell<Option<Instant>>,
     /// Rooms whose feeds it is attached to.
     pub rooms: RefCell<HashSet<RoomId>>,
     /// Users whose presence it watches.
@@ -284,7 +286,7 @@ impl Hub {
 
     /// Reads a hole from the log, then goes on with what was held.
     fn backfill(&self, room: RoomId, from: Seq, to: Seq) {
-        metrics().hub_backfills.inc();
+        metrics().hub_backfills_total.inc();
         let Some(hub) = self.me.borrow().upgrade() else { return };
         actix::spawn(async move {
             let read = match to - from < HOLE_MAX {
@@ -363,6 +365,7 @@ impl Hub {
     /// Looks at every session: stuck sockets, missed heartbeats, tokens that ended. Drops feeds that nobody needs.
     fn sweep(&self) {
         let (now, heartbeat) = (Instant::now(), Duration::from_millis(self.node.config.socket.heartbeat_ms));
+        let limit = Duration::from_millis(self.node.config.socket.request_timeout_ms);
         for seat in self.seats() {
             seat.conn.sweep(now);
             if !seat.conn.is_open() {
@@ -374,6 +377,9 @@ impl Hub {
                 seat.conn.finish(Close::IDLE);
             } else if now - seat.heard.get() > heartbeat && !seat.pinged.replace(true) {
                 seat.conn.push(crate::protocol::ws::frame(crate::protocol::ws::Op::Ping, b""));
+            }
+            if seat.oldest.get().is_some_and(|began| now - began > limit) {
+                seat.addr.do_send(super::session::Overdue);
             }
         }
         self.sweep_feeds(now);
@@ -421,13 +427,20 @@ impl Feed {
             if self.next.is_some_and(|next| seq < next) {
                 continue;
             }
-            let mut delivered = 0;
+            let (mut delivered, mut bytes) = (0, 0);
             for Attached { seat, from } in &self.seats {
-                if seq >= *from && seat.conn.push(entry.frame(seat.format)) {
+                if seq < *from {
+                    continue;
+                }
+                let frame = entry.frame(seat.format);
+                let length = frame.len() as u64;
+                if seat.conn.push(frame) {
                     delivered += 1;
+                    bytes += length;
                 }
             }
-            metrics().deliveries.inc_by(delivered);
+            metrics().deliveries_total.inc_by(delivered);
+            metrics().delivered_bytes_total.inc_by(bytes);
             self.next = Some(seq + 1);
             self.fresh = true;
             if self.recent.len() == RECENT_MAX {
@@ -489,7 +502,7 @@ impl HubAddr {
     /// Sends, unless too much waits: then an envelope is dropped (what is missed is backfilled).
     pub fn send(&self, msg: HubMsg) {
         if matches!(msg, HubMsg::Take(_)) && self.waiting.load(Ordering::Relaxed) > WAITING_MAX {
-            metrics().hub_dropped.inc();
+            metrics().hub_dropped_total.inc();
             return;
         }
         self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -508,7 +521,7 @@ impl HubActor {
     fn guarded(&self, what: impl FnOnce(&Hub)) {
         if catch_unwind(AssertUnwindSafe(|| what(&self.hub))).is_err() {
             tracing::error!(hub = self.hub.index, "a hub panicked; its sessions resume");
-            metrics().restarted("hub");
+            metrics().actor_restarts_total.of("hub").inc();
             self.hub.start_over();
         }
     }

@@ -1,1 +1,28 @@
-//! stub
+//! The actors, and who restarts whom.
+//!
+//! ```text
+//!  web worker threads                      threads for rooms (shards)                 one of a kind
+//!  Session ─┐                              Guardian ─┬─ Room …                        Sequencer
+//!  Session ─┤ Hub ◄── Bus ◄────────────────          ├─ Presence …                    message log's writer (storage)
+//!  Session ─┘  └──── Router ──────────────►          ├─ Applier
+//!                                                    └─ Delivery
+//! ```
+//! A room or presence that panics tells its guardian by the drop of its guard and is rebuilt (from the log, from what hubs announce
+//! again). A session that panics loses its socket, and its client resumes. Guardian, hub and sequencer catch a panic, and
+//! begin anew with what can be trusted. Whoever waited for an answer gets a retriable error from the dropped reply.
+
+pub mod answering;
+pub mod applier;
+pub mod conn;
+pub mod delivery;
+pub mod guardian;
+pub mod hub;
+pub mod loading;
+pub mod node;
+pub mod presence;
+pub mod reading;
+pub mod resuming;
+pub mod room;
+pub mod router;
+pub mod sequencer;
+pub mod session;

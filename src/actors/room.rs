@@ -399,12 +399,12 @@ impl Room {
         let Some(last) = batch.entries.last().map(|(e, _)| e.seq) else { return };
         ready.log.commit(last);
         self.appended = Instant::now();
-        metrics().append_duration.observe(batch.since.elapsed().as_secs_f64());
+        metrics().append_duration_seconds.observe(batch.since.elapsed().as_secs_f64());
         for (reply, recent) in batch.replies {
             reply.send(Ok(Answer::entry(&recent)));
         }
         for (entry, _) in &batch.entries {
-            metrics().appended(entry.body.kind());
+            metrics().entries_appended_total.of(entry.body.kind()).inc();
         }
         if self.local.is_followed(self.room) {
             let framed: Arc<[FramedEntry]> = batch.entries.iter().map(|(e, _)| Arc::new(Framed::new(e.clone()))).collect();

@@ -170,6 +170,15 @@ impl Router {
 
     /// Tells the owners that `node` wants the rooms' entries from now on, and asks how each stands to the user.
     pub async fn attach(&self, user: UserId, node: NodeId, rooms: &[RoomId]) -> Result<Vec<Verdict>, ApiError> {
+        self.verdicts(user, Some(node), rooms).await
+    }
+
+    /// How a room stands to the user, without following it.
+    pub async fn look(&self, user: UserId, room: RoomId) -> Result<Verdict, ApiError> {
+        self.verdicts(user, None, &[room]).await?.pop().ok_or_else(lost)
+    }
+
+    async fn verdicts(&self, user: UserId, node: Option<NodeId>, rooms: &[RoomId]) -> Result<Vec<Verdict>, ApiError> {
         let mut by_guardian: std::collections::BTreeMap<usize, (&GuardianAddr, Vec<RoomId>)> = Default::default();
         for room in rooms {
             let Some((index, guardian)) = self.guardian(self.shard(*room)) else { return Err(lost()) };

@@ -224,7 +224,7 @@ impl Handler<Take> for Sequencer {
 impl Sequencer {
     fn start_over(&mut self, ctx: &mut Context<Self>) {
         tracing::error!("the sequencer panicked and starts over with a new worker slot");
-        metrics().restarted("sequencer");
+        metrics().actor_restarts_total.of("sequencer").inc();
         self.slot = None;
         self.claim(ctx);
     }

@@ -5,6 +5,7 @@
 //! shares one with somebody else who is just as busy about never. Idle slots are freed now and then.
 
 use crate::config;
+use crate::protocol::ids::UserId;
 use crate::error::{ApiError, Code};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -53,6 +54,7 @@ pub struct Limits {
     attempts_by_name: Limit,
     http: Limit,
     connects: Limit,
+    requests: Limit,
 }
 
 impl Limits {
@@ -64,7 +66,12 @@ impl Limits {
             attempts_by_name: Limit::new(auth.attempts_per_minute, 60, "too many attempts to sign in under this name"),
             http: Limit::new(burst(limits.http_per_second), 10, "too many requests from this address"),
             connects: Limit::new(burst(limits.connects_per_second), 10, "too many new connections from this address"),
+            requests: Limit::new(burst(limits.requests_per_second), 10, "too many requests of this user"),
         }
+    }
+    /// A request over a socket, by user.
+    pub fn request(&self, user: UserId) -> Result<(), ApiError> {
+        self.requests.check(user)
     }
     /// An attempt to sign in, register or refresh. A name is limited over all addresses, so that many addresses cannot guess at one
     /// account; the price is that they can keep its owner from signing in anew (sessions that exist go on).

@@ -209,6 +209,8 @@ pub trait Rooms: Send + Sync + 'static {
     /// Carries out the effects in one atomic write. Durable no later than the next append that answers; until then redone from the log.
     /// `clear_unapplied`: everything of this room is applied.
     async fn apply(&self, room: RoomId, shard: Shard, effects: Vec<Effect>, clear_unapplied: bool) -> Result<()>;
+    /// The same, durable when it answers: for what no entry of the log could redo (a channel's subscriptions).
+    async fn apply_durably(&self, room: RoomId, shard: Shard, effects: Vec<Effect>) -> Result<()>;
     /// Rooms' rows; `None` where there is none.
     async fn rooms(&self, rooms: &[RoomId]) -> Result<Vec<Option<RoomRow>>>;
     /// One user's membership in each of the rooms (`role: None` for a ban).

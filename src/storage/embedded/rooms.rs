@@ -52,6 +52,17 @@ impl Rooms for EmbeddedStore {
         self.shared.write(false, bytes, work).await
     }
 
+    async fn apply_durably(&self, _: RoomId, _: Shard, effects: Vec<Effect>) -> Result<()> {
+        let bytes = effects.iter().map(bytes_of).sum();
+        let work = move |tx: &mut Tx<'_>| {
+            for effect in effects {
+                carry_out(tx, effect);
+            }
+            Ok(())
+        };
+        self.shared.write(true, bytes, work).await
+    }
+
     async fn rooms(&self, rooms: &[RoomId]) -> Result<Vec<Option<RoomRow>>> {
         let keys: Vec<_> = rooms.iter().map(|r| codec::room(*r)).collect();
         self.read(move |view| keys.iter().map(|k| view.get(k)).collect()).await
