@@ -298,10 +298,23 @@ impl Planter<'_> {
         let (sender, sent) = self.next_send(room, since)?;
         let (_, saw) = self.saws(|_, s| s.via == Via::Log && s.cid == Some(sent)).pop()?;
         let at = self.histories[sender.0].events[sender.1].at + 1;
+        self.is_out(h, e, &saw)?;
         self.no_return(user, room, since, at)?;
         let place = self.histories[h].events.partition_point(|e| e.at <= at);
         self.histories[h].events.insert(place, Event { at, what: What::Saw(Saw { via: Via::Live, ..saw }) });
         Some(())
+    }
+    /// The server, too, had the user outside at that entry: a return may be under way before its own end is read.
+    fn is_out(&self, h: usize, e: usize, saw: &Saw) -> Found {
+        let (user, events) = (self.histories[h].user, &self.histories[h].events[..=e]);
+        if saw.room == GROUP {
+            let about = |s: &Saw| s.members.iter().find(|(u, _)| *u == user).map(|(_, begins)| (s.seq, *begins));
+            let turns = self.saws(|_, s| s.via == Via::Log && s.room == GROUP).into_iter().filter_map(|(_, s)| about(&s));
+            return turns.filter(|(seq, _)| *seq < saw.seq).last().filter(|(_, begins)| !begins).map(drop);
+        }
+        let asked = events.iter().filter(|e| matches!(&e.what, What::Sent(s) if s.room == CHANNEL && s.kind == "member")).count();
+        let told = |e: &&Event| matches!(&e.what, What::Left { room } | What::Entered { room } if *room == CHANNEL);
+        (asked == events.iter().filter(told).count()).then_some(())
     }
     fn next_send(&self, room: RoomId, since: u64) -> Option<(Spot, ClientId)> {
         let mut first: Option<(u64, Spot, ClientId)> = None;
