@@ -203,3 +203,13 @@ impl<'a> Reader<'a> {
         Some((self.take(key.into())?, self.take(on_disk as usize)?))
     }
 }
+
+/// Where each batch begins, and where the last whole one ends.
+#[cfg(test)]
+pub(super) fn borders(bytes: &[u8], nonce: u128) -> Vec<usize> {
+    let mut at = vec![0];
+    while let Some((end, _)) = batch_at(bytes, at[at.len() - 1], nonce) {
+        at.push(end);
+    }
+    at
+}
