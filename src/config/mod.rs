@@ -8,11 +8,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub mod load;
+pub mod secrets;
+pub mod validate;
 
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident: $ty:ty = $default:expr,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
         impl Default for $name {
@@ -23,6 +25,7 @@ macro_rules! section {
 
 section! {
     /// Everything.
+    #[derive(Debug)]
     Config {
         /// Clients' listener.
         http: Http = Http::default(),
@@ -48,6 +51,7 @@ section! {
 }
 section! {
     /// Clients' listener: HTTP and WebSocket.
+    #[derive(Debug)]
     Http {
         /// Address to listen on; port 0 picks a free one.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080)),
@@ -65,6 +69,7 @@ section! {
 }
 section! {
     /// Operators' listener: metrics, health, administration.
+    #[derive(Debug)]
     Admin {
         /// Address to listen on; port 0 picks a free one. Keep it off public networks.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8081)),
@@ -72,6 +77,7 @@ section! {
 }
 section! {
     /// What is kept, and where.
+    #[derive(Debug)]
     Storage {
         /// Directory of everything the server keeps.
         data_dir: PathBuf = PathBuf::from("./data"),
@@ -88,7 +94,7 @@ section! {
     }
 }
 section! {
-    /// Signing in.
+    /// Signing in. Its `Debug` (in [`secrets`]) leaves the secrets out.
     Auth {
         /// May people make accounts by themselves?
         registration: bool = true,
@@ -116,6 +122,7 @@ section! {
 }
 section! {
     /// Sockets.
+    #[derive(Debug)]
     Socket {
         /// Bytes of a frame, and of a message joined from fragments.
         frame_bytes_max: usize = 64 * 1024,
@@ -147,6 +154,7 @@ section! {
 }
 section! {
     /// Rooms.
+    #[derive(Debug)]
     Rooms {
         /// Threads for rooms and presence; 0: one per core.
         threads: usize = 0,
@@ -180,6 +188,7 @@ section! {
 }
 section! {
     /// Presence.
+    #[derive(Debug)]
     Presence {
         /// Milliseconds after the last device is gone until contacts are told "offline".
         offline_debounce_ms: u64 = 3_000,
@@ -189,6 +198,7 @@ section! {
 }
 section! {
     /// Rate limits. Each is a bucket: so many per second on average, and a burst of ten seconds' worth.
+    #[derive(Debug)]
     Limits {
         /// Requests per user and second; 0: no limit.
         requests_per_second: u32 = 200,
@@ -200,6 +210,7 @@ section! {
 }
 section! {
     /// The server's own log, on standard error.
+    #[derive(Debug)]
     Log {
         /// What to log, as tracing-subscriber's `EnvFilter` reads it.
         filter: String = "info".into(),
@@ -209,6 +220,7 @@ section! {
 }
 section! {
     /// For tests and trying things; all off in production. `config check` warns when one is on.
+    #[derive(Debug)]
     Dev {
         /// Serve `/v1/echo`: a socket that sends back what it gets, without token.
         echo: bool = false,

@@ -1,0 +1,291 @@
+//! The secrets that a node makes for itself: the key that signs access tokens, and the token of the operators' listener.
+//!
+//! They live in `<data_dir>/secrets/` (directory 0700, files 0600), are made once, whole or not at all, and are durable before they are
+//! used. A file that others may read is refused, not repaired: who could read it already has it. Nothing here prints a secret.
+
+use super::Auth;
+use super::validate::SECRET_BYTES_MIN;
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Random bytes of a secret that is made here.
+const RANDOM_BYTES: usize = 32;
+/// Bytes of a secret file at most.
+const FILE_BYTES_MAX: u64 = 4096;
+
+/// File of the key that signs access tokens.
+pub const SIGNING_FILE: &str = "signing.key";
+/// File of the token of the operators' listener.
+pub const ADMIN_FILE: &str = "admin.token";
+
+/// What is shown in place of a secret.
+pub const HIDDEN: &str = "***";
+
+impl Auth {
+    /// The same without its secrets, for showing.
+    pub fn hidden(&self) -> Auth {
+        let hide = |s: &str| if s.is_empty() { String::new() } else { HIDDEN.into() };
+        let retired = |key: &String| format!("{}:{HIDDEN}", key.split_once(':').map_or("", |(id, _)| id));
+        Auth { secret: hide(&self.secret), retired_keys: self.retired_keys.iter().map(retired).collect(), ..self.clone() }
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Auth({})", serde_json::to_string(&self.hidden()).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// A text that is not to be printed: `Debug` shows `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+impl From<String> for Secret {
+    fn from(s: String) -> Secret {
+        Secret(s)
+    }
+}
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+/// A node's secrets.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    /// Signs access tokens.
+    pub signing: Secret,
+    /// Opens the operators' listener (`Authorization: Bearer …`).
+    pub admin_token: Secret,
+    /// Files that this call made, for a warning on standard error where no log is written.
+    pub made: Vec<PathBuf>,
+}
+
+/// Why a secret cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretsError {
+    /// Others may read or change it.
+    #[error("{}: mode {mode:03o} lets others in; make it {wanted:03o} (chmod {wanted:03o}), and replace the secret if somebody may have read it", path.display())]
+    Exposed {
+        /// The file or directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// What it should be.
+        wanted: u32,
+    },
+    /// Not a secret of the length that one has.
+    #[error("{}: not a secret: expected one line of {SECRET_BYTES_MIN} to {FILE_BYTES_MAX} bytes", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It cannot be read or made.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+type Result<T> = std::result::Result<T, SecretsError>;
+
+fn io_at(path: &Path) -> impl FnOnce(io::Error) -> SecretsError + '_ {
+    move |error| SecretsError::Io { path: path.into(), error }
+}
+
+/// The directory of the secrets.
+pub fn dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("secrets")
+}
+
+/// The node's secrets; those that are not there are made, with a warning in the log.
+pub fn load_or_make(data_dir: &Path, auth: &Auth) -> Result<Secrets> {
+    let dir = dir(data_dir);
+    make_dir(data_dir)?;
+    make_dir(&dir)?;
+    check_mode(&dir, &fs::metadata(&dir).map_err(io_at(&dir))?, 0o700)?;
+    let mut made = Vec::new();
+    let mut get = |name: &str| {
+        let path = dir.join(name);
+        match read(&path)? {
+            Some(secret) => Ok(secret),
+            None => make(&path, &mut made),
+        }
+    };
+    let signing = if auth.secret.is_empty() { get(SIGNING_FILE)? } else { Secret(auth.secret.clone()) };
+    let admin_token = get(ADMIN_FILE)?;
+    for path in &made {
+        tracing::warn!(path = %path.display(), "made a secret that was not there; back it up with the data directory");
+    }
+    Ok(Secrets { signing, admin_token, made })
+}
+
+/// The token of the operators' listener, if there is one; makes nothing.
+pub fn admin_token(data_dir: &Path) -> Result<Option<Secret>> {
+    read(&dir(data_dir).join(ADMIN_FILE))
+}
+
+/// Looks whether the secrets that are there could be used; makes nothing.
+pub fn check(data_dir: &Path) -> Result<()> {
+    let dir = dir(data_dir);
+    match fs::metadata(&dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        found => check_mode(&dir, &found.map_err(io_at(&dir))?, 0o700)?,
+    }
+    [SIGNING_FILE, ADMIN_FILE].iter().try_for_each(|name| read(&dir.join(name)).map(|_| ()))
+}
+
+fn make_dir(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_at(path))?;
+    sync_parent(path)
+}
+
+fn check_mode(path: &Path, found: &fs::Metadata, wanted: u32) -> Result<()> {
+    let mode = found.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(SecretsError::Exposed { path: path.into(), mode, wanted }) }
+}
+
+fn read(path: &Path) -> Result<Option<Secret>> {
+    let file = match File::open(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(io_at(path))?,
+    };
+    // Of the open file, so that it is the one that is read.
+    check_mode(path, &file.metadata().map_err(io_at(path))?, 0o600)?;
+    let mut text = String::new();
+    let malformed = || SecretsError::Malformed { path: path.into() };
+    match file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text) {
+        Err(e) if e.kind() == ErrorKind::InvalidData => return Err(malformed()),
+        read => read.map_err(io_at(path))?,
+    };
+    let secret = text.trim_end_matches(['\n', '\r']);
+    let fine = secret.len() >= SECRET_BYTES_MIN && text.len() as u64 <= FILE_BYTES_MAX && secret.bytes().all(|b| b.is_ascii_graphic());
+    if fine { Ok(Some(Secret(secret.into()))) } else { Err(malformed()) }
+}
+
+/// Makes the file whole or not at all: written aside, flushed, then linked under its name, which fails when somebody else was first.
+fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<Secret> {
+    let secret = hex::encode(rand::random::<[u8; RANDOM_BYTES]>());
+    let aside = path.with_extension(format!("new-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside).and_then(|mut f| {
+        writeln!(f, "{secret}")?;
+        f.sync_all()
+    });
+    let linked = written.and_then(|()| fs::hard_link(&aside, path));
+    // Also when writing failed half way; it may not be there then.
+    let _ = fs::remove_file(&aside);
+    match linked {
+        Ok(()) => {
+            sync_parent(path)?;
+            made.push(path.into());
+            Ok(Secret(secret))
+        }
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            read(path)?.ok_or_else(|| SecretsError::Io { path: path.into(), error: ErrorKind::NotFound.into() })
+        }
+        Err(error) => Err(SecretsError::Io { path: path.into(), error }),
+    }
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent).and_then(|d| d.sync_all()).map_err(io_at(parent))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn they_are_made_once_for_nobody_else_to_read() {
+        let tmp = tempfile::tempdir().unwrap();
+        let data = tmp.path().join("data");
+        let first = load_or_make(&data, &Auth::default()).unwrap();
+        assert_eq!(first.made.len(), 2);
+        assert_eq!((mode(&dir(&data)), mode(&first.made[0]), mode(&first.made[1])), (0o700, 0o600, 0o600));
+        assert!(first.signing.expose().len() == 64 && first.signing != first.admin_token);
+        let again = load_or_make(&data, &Auth::default()).unwrap();
+        assert_eq!((again.signing, again.admin_token.clone(), again.made.len()), (first.signing, first.admin_token, 0));
+        assert_eq!(admin_token(&data).unwrap(), Some(again.admin_token));
+        assert_eq!(fs::read_dir(dir(&data)).unwrap().count(), 2, "nothing is left aside");
+    }
+
+    #[test]
+    fn a_configured_secret_is_used_and_not_written() {
+        let tmp = tempfile::tempdir().unwrap();
+        let auth = Auth { secret: "s".repeat(32), ..Auth::default() };
+        let secrets = load_or_make(tmp.path(), &auth).unwrap();
+        assert_eq!(secrets.signing.expose(), auth.secret);
+        assert!(!dir(tmp.path()).join(SIGNING_FILE).exists());
+        assert!(!format!("{secrets:?}").contains("ssss"));
+    }
+
+    #[test]
+    fn what_is_shown_has_no_secret_in_it() {
+        let secret = "s".repeat(32);
+        let auth = Auth { secret: secret.clone(), retired_keys: vec![format!("0:{secret}"), secret.clone()], ..Auth::default() };
+        assert!(!format!("{auth:?}").contains(&secret));
+        let auth = auth.hidden();
+        assert_eq!((auth.secret.as_str(), auth.retired_keys), (HIDDEN, vec!["0:***".into(), ":***".to_string()]));
+        assert_eq!(Auth::default().hidden(), Auth::default());
+    }
+
+    #[test]
+    fn what_others_may_read_is_refused() {
+        let tmp = tempfile::tempdir().unwrap();
+        load_or_make(tmp.path(), &Auth::default()).unwrap();
+        let (secrets, key) = (dir(tmp.path()), dir(tmp.path()).join(SIGNING_FILE));
+        for (path, bad, good) in [(&key, 0o640, 0o600), (&key, 0o604, 0o600), (&secrets, 0o750, 0o700)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(bad)).unwrap();
+            assert!(matches!(load_or_make(tmp.path(), &Auth::default()), Err(SecretsError::Exposed { mode, .. }) if mode == bad));
+            assert!(check(tmp.path()).is_err());
+            fs::set_permissions(path, fs::Permissions::from_mode(good)).unwrap();
+            check(tmp.path()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_short_or_strange_file_is_refused_and_kept() {
+        let tmp = tempfile::tempdir().unwrap();
+        load_or_make(tmp.path(), &Auth::default()).unwrap();
+        let key = dir(tmp.path()).join(SIGNING_FILE);
+        for bad in [&b""[..], b"short\n", &[0xff; 64], &[b'x'; 5000], b"two lines\nof a text that is long enough"] {
+            fs::write(&key, bad).unwrap();
+            assert!(matches!(load_or_make(tmp.path(), &Auth::default()), Err(SecretsError::Malformed { .. })), "{bad:?}");
+            assert_eq!(fs::read(&key).unwrap(), bad);
+        }
+    }
+
+    #[test]
+    fn who_makes_them_at_once_agrees() {
+        let tmp = tempfile::tempdir().unwrap();
+        let make = || load_or_make(tmp.path(), &Auth::default()).unwrap();
+        let all = std::thread::scope(|s| {
+            let threads: Vec<_> = (0..8).map(|_| s.spawn(make)).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(all.iter().all(|s| s.signing == all[0].signing && s.admin_token == all[0].admin_token));
+        assert_eq!(all.iter().map(|s| s.made.len()).sum::<usize>(), 2);
+    }
+}

@@ -1,0 +1,253 @@
+//! Which values are allowed, and which are allowed but worth a warning.
+//!
+//! Pure: looks at the values alone, at no file, clock or network. Problems carry no place; [`super::load`] adds it.
+
+use super::load::{Origin, Problem};
+use super::{Auth, Config, Http, Rooms, Socket};
+use std::ops::RangeInclusive;
+
+/// Bytes of a signing secret at least: HS256 is as strong as its key up to 256 bits.
+pub const SECRET_BYTES_MIN: usize = 32;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+/// An hour and a day, in milliseconds: limits that only catch a wrong unit.
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+
+/// Collects problems.
+#[derive(Default)]
+struct Found(Vec<Problem>);
+
+impl Found {
+    fn say(&mut self, key: &str, message: impl Into<String>) {
+        self.0.push(Problem { key: key.into(), origin: Origin::Default, message: message.into() });
+    }
+    fn unless(&mut self, fine: bool, key: &str, message: impl Into<String>) {
+        if !fine {
+            self.say(key, message);
+        }
+    }
+    fn range(&mut self, key: &str, value: u64, range: RangeInclusive<u64>) {
+        self.unless(range.contains(&value), key, format!("{value} is out of range: {} to {}", range.start(), range.end()));
+    }
+    fn size(&mut self, key: &str, value: usize, range: RangeInclusive<u64>) {
+        self.range(key, value as u64, range);
+    }
+}
+
+impl Config {
+    /// Whether every value is allowed, on its own and beside the others.
+    pub fn validate(&self) -> Result<(), Vec<Problem>> {
+        let mut f = Found::default();
+        http(&mut f, &self.http);
+        let same = self.http.listen == self.admin.listen && self.admin.listen.port() != 0;
+        f.unless(!same, "admin.listen", "is http.listen too; the two listeners need an address each");
+        self.storage(&mut f);
+        auth(&mut f, &self.auth);
+        socket(&mut f, &self.socket);
+        rooms(&mut f, &self.rooms);
+        f.range("presence.offline_debounce_ms", self.presence.offline_debounce_ms, 0..=HOUR_MS);
+        f.size("presence.contacts_max", self.presence.contacts_max, 1..=1_000_000);
+        let filter = tracing_subscriber::EnvFilter::try_new(&self.log.filter);
+        f.unless(filter.is_ok(), "log.filter", "is not a filter such as \"info\" or \"info,hubbub::actors=debug\"");
+        if f.0.is_empty() { Ok(()) } else { Err(f.0) }
+    }
+
+    fn storage(&self, f: &mut Found) {
+        let s = &self.storage;
+        f.unless(!s.data_dir.as_os_str().is_empty(), "storage.data_dir", "must name a directory");
+        f.unless(
+            s.disk_quota_bytes == 0 || s.disk_quota_bytes >= MIB,
+            "storage.disk_quota_bytes",
+            "is 0 (no limit) or at least 1048576 (1 MiB)",
+        );
+        f.range("storage.shards", s.shards.into(), 1..=65_536);
+        f.size("storage.appends_waiting_max", s.appends_waiting_max, 1..=10_000_000);
+        f.range("storage.cache_bytes", s.cache_bytes, MIB..=1 << 50);
+    }
+
+    /// What is allowed and yet rarely meant: `config check` prints it.
+    pub fn warnings(&self) -> Vec<Problem> {
+        let mut f = Found::default();
+        f.unless(!self.dev.echo, "dev.echo", "anybody may use /v1/echo without a token; for tests only");
+        f.unless(!self.dev.faults, "dev.faults", "the admin listener can cause faults; for tests only");
+        f.unless(
+            self.admin.listen.ip().is_loopback(),
+            "admin.listen",
+            "the operators' listener is reachable from other machines; keep it off public networks",
+        );
+        f.unless(
+            self.http.listen.ip().is_loopback(),
+            "http.listen",
+            "is reachable from other machines without TLS; put a proxy that speaks TLS in front",
+        );
+        f.unless(!self.http.origins.iter().any(|o| o == "*"), "http.origins", "\"*\" lets any web site use its visitors' sessions");
+        f.unless(
+            self.auth.secret.is_empty(),
+            "auth.secret",
+            "is part of the configuration; left empty it is made and kept in the data directory",
+        );
+        let retired = self.auth.retired_keys.is_empty();
+        f.unless(retired, "auth.retired_keys", "tokens of an earlier key are accepted; drop it once auth.access_ttl_s has passed");
+        let fits = self.rooms.text_bytes_max.saturating_add(self.rooms.data_bytes_max) <= self.socket.frame_bytes_max;
+        f.unless(
+            fits,
+            "socket.frame_bytes_max",
+            "does not hold rooms.text_bytes_max and rooms.data_bytes_max together: such a message cannot be sent",
+        );
+        let weak = self.auth.argon2_memory_kib < 19_456 || self.auth.argon2_passes < 2;
+        f.unless(!weak, "auth.argon2_memory_kib", "passwords are hashed with less than 19456 KiB and 2 passes, which is quick to guess");
+        for (key, value) in [
+            ("limits.requests_per_second", self.limits.requests_per_second),
+            ("limits.http_per_second", self.limits.http_per_second),
+            ("limits.connects_per_second", self.limits.connects_per_second),
+        ] {
+            f.unless(value != 0, key, "is 0: no limit");
+        }
+        f.0
+    }
+}
+
+fn http(f: &mut Found, h: &Http) {
+    f.size("http.workers", h.workers, 0..=1024);
+    for origin in &h.origins {
+        f.unless(
+            origin == "*" || is_origin(origin),
+            "http.origins",
+            format!("{origin:?} is not an origin such as \"https://chat.example\" (no path, no \"/\" at the end)"),
+        );
+    }
+    f.size("http.body_bytes_max", h.body_bytes_max, KIB..=64 * MIB);
+    f.range("http.stop_timeout_ms", h.stop_timeout_ms, 0..=HOUR_MS);
+    f.range("http.drain_spread_ms", h.drain_spread_ms, 0..=HOUR_MS);
+}
+
+fn is_origin(origin: &str) -> bool {
+    let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+    host.is_some_and(|h| !h.is_empty() && h.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b)))
+}
+
+fn auth(f: &mut Found, a: &Auth) {
+    let long = a.secret.is_empty() || a.secret.len() >= SECRET_BYTES_MIN;
+    f.unless(long, "auth.secret", format!("has {} bytes; it needs at least {SECRET_BYTES_MIN}", a.secret.len()));
+    let plain = |s: &str| (1..=64).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_graphic());
+    f.unless(plain(&a.key_id), "auth.key_id", "must be 1 to 64 printable ASCII characters without spaces");
+    for key in &a.retired_keys {
+        // Neither the secret nor what may be one is repeated in the message.
+        let fine = key.split_once(':').is_some_and(|(id, secret)| plain(id) && id != a.key_id && secret.len() >= SECRET_BYTES_MIN);
+        let wanted = format!("each must be a key id other than auth.key_id, a colon, and a secret of at least {SECRET_BYTES_MIN} bytes");
+        f.unless(fine, "auth.retired_keys", wanted);
+    }
+    f.unless((1..=256).contains(&a.issuer.len()), "auth.issuer", "must be 1 to 256 bytes");
+    f.range("auth.access_ttl_s", a.access_ttl_s, 1..=7 * 86_400);
+    f.range("auth.refresh_ttl_s", a.refresh_ttl_s, 1..=10 * 365 * 86_400);
+    f.unless(a.refresh_ttl_s >= a.access_ttl_s, "auth.refresh_ttl_s", "must be at least auth.access_ttl_s");
+    f.range("auth.argon2_memory_kib", a.argon2_memory_kib.into(), 8..=4 * MIB);
+    f.range("auth.argon2_passes", a.argon2_passes.into(), 1..=100);
+    f.size("auth.hash_threads", a.hash_threads, 1..=256);
+    f.range("auth.attempts_per_minute", a.attempts_per_minute.into(), 1..=1_000_000);
+}
+
+fn socket(f: &mut Found, s: &Socket) {
+    f.size("socket.frame_bytes_max", s.frame_bytes_max, KIB..=64 * MIB);
+    f.size("socket.connections_max", s.connections_max, 1..=10_000_000);
+    f.size("socket.connections_per_address_max", s.connections_per_address_max, 1..=10_000_000);
+    f.size("socket.unauthenticated_per_address_max", s.unauthenticated_per_address_max, 1..=10_000_000);
+    f.range("socket.auth_timeout_ms", s.auth_timeout_ms, 50..=HOUR_MS);
+    f.range("socket.heartbeat_ms", s.heartbeat_ms, 50..=HOUR_MS);
+    f.size("socket.outbox_soft_bytes", s.outbox_soft_bytes, KIB..=1024 * MIB);
+    f.size("socket.outbox_hard_bytes", s.outbox_hard_bytes, KIB..=1024 * MIB);
+    f.unless(s.outbox_soft_bytes < s.outbox_hard_bytes, "socket.outbox_soft_bytes", "must be less than socket.outbox_hard_bytes");
+    f.unless(
+        s.frame_bytes_max < s.outbox_hard_bytes,
+        "socket.outbox_hard_bytes",
+        "must be more than socket.frame_bytes_max, or one large message closes its readers",
+    );
+    f.range("socket.outbox_stall_ms", s.outbox_stall_ms, 50..=HOUR_MS);
+    f.size("socket.requests_in_flight_max", s.requests_in_flight_max, 1..=65_536);
+    f.range("socket.request_timeout_ms", s.request_timeout_ms, 50..=HOUR_MS);
+    f.range("socket.malformed_max", s.malformed_max.into(), 1..=1_000_000);
+    f.size("socket.send_buffer_bytes", s.send_buffer_bytes, 4 * KIB..=64 * MIB);
+}
+
+fn rooms(f: &mut Found, r: &Rooms) {
+    f.size("rooms.threads", r.threads, 0..=1024);
+    f.size("rooms.text_bytes_max", r.text_bytes_max, 1..=MIB);
+    f.size("rooms.data_bytes_max", r.data_bytes_max, 0..=MIB);
+    f.size("rooms.mentions_max", r.mentions_max, 0..=10_000);
+    f.size("rooms.attachments_max", r.attachments_max, 0..=1_000);
+    f.range("rooms.group_members_max", r.group_members_max, 2..=1_000_000);
+    f.size("rooms.rooms_per_user_max", r.rooms_per_user_max, 1..=1_000_000);
+    f.range("rooms.repeat_window", r.repeat_window, 1..=10_000_000);
+    f.range("rooms.idle_ms", r.idle_ms, 50..=DAY_MS);
+    f.size("rooms.waiting_max", r.waiting_max, 1..=10_000_000);
+    // An append is of one bucket.
+    f.size("rooms.batch_max", r.batch_max, 1..=crate::protocol::ids::BUCKET_ENTRIES);
+    f.range("rooms.receipts_members_max", r.receipts_members_max, 0..=100_000);
+    f.range("rooms.typing_ttl_ms", r.typing_ttl_ms, 50..=HOUR_MS);
+    f.range("rooms.resume_entries_max", r.resume_entries_max, 1..=100_000_000);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn keys(change: impl FnOnce(&mut Config)) -> Vec<String> {
+        let mut c = Config::default();
+        change(&mut c);
+        c.validate().err().unwrap_or_default().into_iter().map(|p| p.key).collect()
+    }
+
+    #[test]
+    fn the_defaults_are_allowed_and_worth_no_warning() {
+        assert_eq!(Config::default().validate(), Ok(()));
+        assert_eq!(Config::default().warnings(), []);
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_named() {
+        assert_eq!(keys(|c| c.auth.secret = "x".repeat(31)), ["auth.secret"]);
+        assert_eq!(keys(|c| c.auth.secret = "x".repeat(32)), [""; 0]);
+        let secret = "x".repeat(32);
+        for bad in [format!("0:{}", &secret[1..]), format!("1:{secret}"), format!("0 :{secret}"), format!(":{secret}"), secret.clone()] {
+            assert_eq!(keys(|c| c.auth.retired_keys = vec![bad.clone()]), ["auth.retired_keys"], "{bad}");
+        }
+        assert_eq!(keys(|c| c.auth.retired_keys = vec![format!("0:{secret}")]), [""; 0]);
+        assert_eq!(keys(|c| c.socket.outbox_soft_bytes = c.socket.outbox_hard_bytes), ["socket.outbox_soft_bytes"]);
+        assert_eq!(keys(|c| c.socket.frame_bytes_max = c.socket.outbox_hard_bytes), ["socket.outbox_hard_bytes"]);
+        assert_eq!(keys(|c| c.socket.heartbeat_ms = 0), ["socket.heartbeat_ms"]);
+        assert_eq!(keys(|c| c.rooms.batch_max = 4097), ["rooms.batch_max"]);
+        assert_eq!(keys(|c| c.storage.shards = 0), ["storage.shards"]);
+        assert_eq!(keys(|c| c.admin.listen = c.http.listen), ["admin.listen"]);
+        assert_eq!(keys(|c| c.log.filter = "a=b=c".into()), ["log.filter"]);
+        assert_eq!(keys(|c| c.auth.refresh_ttl_s = c.auth.access_ttl_s - 1), ["auth.refresh_ttl_s"]);
+        let free_ports = |c: &mut Config| {
+            c.http.listen.set_port(0);
+            c.admin.listen.set_port(0);
+        };
+        assert_eq!(keys(free_ports), [""; 0]);
+    }
+
+    #[test]
+    fn origins_have_a_scheme_a_host_and_no_path() {
+        for fine in ["*", "https://chat.example", "http://127.0.0.1:3000", "http://[::1]:80"] {
+            assert_eq!(keys(|c| c.http.origins = vec![fine.into()]), [""; 0], "{fine}");
+        }
+        for bad in ["", "chat.example", "https://", "https://chat.example/", "https://a b", "ftp://x", "null"] {
+            assert_eq!(keys(|c| c.http.origins = vec![bad.into()]), ["http.origins"], "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_opens_the_server_up_is_warned_of() {
+        let mut c = Config::default();
+        c.dev.echo = true;
+        c.admin.listen = ([0, 0, 0, 0], 1).into();
+        c.limits.http_per_second = 0;
+        c.socket.frame_bytes_max = 32 * 1024 - 1;
+        let keys: Vec<_> = c.warnings().into_iter().map(|p| p.key).collect();
+        assert_eq!(keys, ["dev.echo", "admin.listen", "socket.frame_bytes_max", "limits.http_per_second"]);
+    }
+}
