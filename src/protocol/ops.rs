@@ -474,9 +474,7 @@ impl Push {
             "receipt" => Push::Receipt(reader.fields()?),
             "presence" => Push::Presence(reader.fields()?),
             "drain" => Push::Drain(reader.fields()?),
-            _ => {
-                return Err(ApiError::new(Code::UnknownOp, format!("there is no push named {:?}", op.chars().take(40).collect::<String>())));
-            }
+            _ => return Err(ApiError::new(Code::UnknownOp, format!("there is no push named {:?}", op.chars().take(40).collect::<String>()))),
         })
     }
 }
