@@ -167,7 +167,8 @@ fn upgrade(conn: &mut Conn) {
     let head = String::from_utf8_lossy(&conn.input[..end]).into_owned();
     let key = head.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")));
     let accept = derive_accept_key(key.map_or("", |(_, value)| value.trim()).as_bytes());
-    let answer = format!("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n");
+    let answer =
+        format!("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n");
     conn.out.extend_from_slice(answer.as_bytes());
     conn.input.drain(..end + 4);
     conn.open = true;

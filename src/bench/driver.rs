@@ -140,7 +140,11 @@ impl<'p> Driver<'p> {
 
     fn unfinished(&self) -> u64 {
         let fan = self.plan.members as u64;
-        self.record.rooms.iter().map(|r| (r.due.len() as u64 * fan).saturating_sub(r.delivered) + (r.due.len() as u64).saturating_sub(r.acked)).sum()
+        self.record
+            .rooms
+            .iter()
+            .map(|r| (r.due.len() as u64 * fan).saturating_sub(r.delivered) + (r.due.len() as u64).saturating_sub(r.acked))
+            .sum()
     }
 
     /// Closed loop until `until`: every room has `window` messages that are not both acknowledged and received by all.
@@ -234,7 +238,8 @@ impl<'p> Driver<'p> {
     fn result(&self, (begin, end): (Mark, Mark)) -> Result<Value, BenchError> {
         let seconds = end.at.duration_since(begin.at).as_secs_f64();
         let per_second = |n: u64| round(n as f64 / seconds, 1);
-        let per_million = |n: Option<f64>| n.filter(|_| self.record.delivered > 0).map(|s| round(s * 1e6 / self.record.delivered as f64, 3));
+        let per_million =
+            |n: Option<f64>| n.filter(|_| self.record.delivered > 0).map(|s| round(s * 1e6 / self.record.delivered as f64, 3));
         let spent = |e: Option<f64>, b: Option<f64>| e.zip(b).map(|(e, b)| e - b);
         let sent: u64 = self.record.rooms.iter().map(|r| r.due.len() as u64).sum();
         let acked: u64 = self.record.rooms.iter().map(|r| r.acked).sum();
@@ -287,7 +292,15 @@ impl<'p> Driver<'p> {
         let id = self.conns.len();
         self.poll.registry().register(&mut socket, Token(id), Interest::READABLE | Interest::WRITABLE)?;
         let out = self.dialect.upgrade(&self.address.to_string()).into_bytes();
-        self.conns.push(Conn { socket, seat, state: State::Upgrading, input: Vec::new(), fragments: Vec::new(), out, seen: Seen::default() });
+        self.conns.push(Conn {
+            socket,
+            seat,
+            state: State::Upgrading,
+            input: Vec::new(),
+            fragments: Vec::new(),
+            out,
+            seen: Seen::default(),
+        });
         Ok(())
     }
 

@@ -77,7 +77,8 @@ pub fn stage(plan: &Plan, target: &Target) -> Result<Stage, BenchError> {
 fn of_node(data_dir: &Path) -> Result<(Server, Option<u32>), BenchError> {
     let read = |name: &str| {
         let path = data_dir.join(name);
-        std::fs::read_to_string(&path).map_err(|e| BenchError::Target(format!("{}: {e}; is a node running on this directory?", path.display())))
+        std::fs::read_to_string(&path)
+            .map_err(|e| BenchError::Target(format!("{}: {e}; is a node running on this directory?", path.display())))
     };
     let node: NodeFile = serde_json::from_str(&read("node.json")?).map_err(|e| BenchError::Target(format!("node.json: {e}")))?;
     let admin = Rest::new(&format!("http://{}", node.admin));
@@ -156,9 +157,13 @@ impl Server {
             members: if group { others.iter().map(|u| u.id).collect() } else { Vec::new() },
             cid: ClientId::fresh(),
         };
-        let room = self.once(first, Request::Create(create)).await?.ok_or_else(|| ClientError::Unusable("the server did not name the room".into()))?;
+        let room = self
+            .once(first, Request::Create(create))
+            .await?
+            .ok_or_else(|| ClientError::Unusable("the server did not name the room".into()))?;
         if !group {
-            let join = |u: User| async move { self.once(&u, Request::Join(InRoom { room, cid: ClientId::fresh(), since: 0 })).await.map(drop) };
+            let join =
+                |u: User| async move { self.once(&u, Request::Join(InRoom { room, cid: ClientId::fresh(), since: 0 })).await.map(drop) };
             stream::iter(others.to_vec()).map(join).buffer_unordered(CALLS_MAX).try_collect::<Vec<()>>().await?;
         }
         Ok(room)

@@ -12,7 +12,9 @@ use crate::client::{Client, ClientError, Event, Rest, Settings, Ticket};
 use crate::protocol::codec::Format;
 use crate::protocol::entry::{Entry, RoomKind};
 use crate::protocol::ids::{ClientId, RoomId};
-use crate::protocol::ops::{Create, EditMessage, History, InRoom, MemberShown, Members, OnMember, OnMessage, ReactTo, Request, Rooms, Shown};
+use crate::protocol::ops::{
+    Create, EditMessage, History, InRoom, MemberShown, Members, OnMember, OnMessage, ReactTo, Request, Rooms, Shown,
+};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use input::Input;

@@ -64,7 +64,8 @@ pub fn parse(line: &str) -> Result<Input, String> {
     let word = || if rest.is_empty() { Err(format!("/{name} needs something behind it; /help shows how")) } else { Ok(rest.to_owned()) };
     let numbered = || {
         let (number, text) = rest.split_once(' ').unwrap_or((rest, ""));
-        let seq = number.parse::<Seq>().map_err(|_| format!("/{name} needs the number of a message (/history shows them), not {number:?}"))?;
+        let seq =
+            number.parse::<Seq>().map_err(|_| format!("/{name} needs the number of a message (/history shows them), not {number:?}"))?;
         Ok::<_, String>((seq, text.trim().to_owned()))
     };
     Ok(match name {

@@ -53,7 +53,11 @@ impl Screen {
     /// Shows a line to people, or its object to programs.
     pub fn show(&self, line: &str, object: Value) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        if self.json { writeln!(out, "{object}")? } else { writeln!(out, "{line}")? }
+        if self.json {
+            writeln!(out, "{object}")?
+        } else {
+            writeln!(out, "{line}")?
+        }
         out.flush()
     }
     /// Shows a line to people only.
@@ -153,9 +157,10 @@ impl Screen {
             Event::Connected(hello) => {
                 self.show(&format!("[signed in as {}]", hello.name), json!({"event": "connected", "user": hello.user, "name": hello.name}))
             }
-            Event::CaughtUp { missed, again: true } => {
-                self.show(&format!("[reconnected, caught up: {missed} missed]"), json!({"event": "caught_up", "missed": missed, "again": true}))
-            }
+            Event::CaughtUp { missed, again: true } => self.show(
+                &format!("[reconnected, caught up: {missed} missed]"),
+                json!({"event": "caught_up", "missed": missed, "again": true}),
+            ),
             Event::CaughtUp { missed, again: false } => {
                 self.show("[caught up]", json!({"event": "caught_up", "missed": missed, "again": false}))
             }
@@ -171,7 +176,17 @@ impl Screen {
 
 /// A message's line breaks and control characters must not look like other lines, nor move a terminal's cursor.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c == '\n' { '\u{23ce}' } else if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c == '\n' {
+                '\u{23ce}'
+            } else if c.is_control() {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]
