@@ -322,6 +322,3 @@ fn encode<T: Serialize>(format: Format, frame: &T) -> Vec<u8> {
     }
     out
 }
-
-#[cfg(test)]
-mod tests;

@@ -310,7 +310,7 @@ impl Planter<'_> {
         if saw.room == GROUP {
             let about = |s: &Saw| s.members.iter().find(|(u, _)| *u == user).map(|(_, begins)| (s.seq, *begins));
             let turns = self.saws(|_, s| s.via == Via::Log && s.room == GROUP).into_iter().filter_map(|(_, s)| about(&s));
-            return turns.filter(|(seq, _)| *seq < saw.seq).last().filter(|(_, begins)| !begins).map(drop);
+            return turns.rev().find(|(seq, _)| *seq < saw.seq).filter(|(_, begins)| !begins).map(drop);
         }
         let asked = events.iter().filter(|e| matches!(&e.what, What::Sent(s) if s.room == CHANNEL && s.kind == "member")).count();
         let told = |e: &&Event| matches!(&e.what, What::Left { room } | What::Entered { room } if *room == CHANNEL);
