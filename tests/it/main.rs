@@ -1,0 +1,6 @@
+//! The one integration test binary: a module per capability. The name of a test is the guarantee it checks.
+#![allow(clippy::unwrap_used)]
+
+mod house;
+mod house_docs;
+mod powercut_tool;
