@@ -18,10 +18,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("protocol", &["error", "sabotage"]),
     ("config", &["error", "protocol"]),
     ("storage", &["error", "sabotage", "telemetry", "protocol", "config"]),
-    ("bus", &["error", "sabotage", "telemetry", "protocol", "config"]),
+    // An envelope goes to a node: the bus names nodes, `cluster` knows nothing of the bus.
+    ("bus", &["error", "sabotage", "telemetry", "protocol", "config", "cluster"]),
     // Accounts are rows: signing in needs their traits, and no backend.
     ("auth", &["error", "sabotage", "telemetry", "protocol", "config", "storage"]),
-    ("cluster", &["error", "sabotage", "telemetry", "protocol", "config", "storage", "bus", "auth"]),
+    ("cluster", &["error", "sabotage", "telemetry", "protocol", "config", "storage"]),
     ("actors", &["error", "sabotage", "telemetry", "protocol", "config", "storage", "bus", "auth", "cluster"]),
     ("http", &["error", "sabotage", "telemetry", "protocol", "config", "storage", "bus", "auth", "cluster", "actors"]),
     ("node", &["error", "sabotage", "telemetry", "protocol", "config", "storage", "bus", "auth", "cluster", "actors", "http"]),
@@ -90,7 +91,7 @@ pub fn files(dir: &str) -> Vec<PathBuf> {
         for e in fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())) {
             let path = e.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if [".git", "target", "data", "node_modules", "dist"].contains(&name.as_str()) {
+            if [".git", "target", "data", "data-dev", "node_modules", "dist"].contains(&name.as_str()) {
                 continue;
             }
             if path.is_dir() {
