@@ -5,7 +5,7 @@
 //! ones are ignored; an unknown kind of body decodes as [`Body::Unknown`], so that an older reader keeps counting `seq`.
 
 use super::ids::{ClientId, DeviceId, MessageId, Millis, RoomId, Seq, UserId};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
 use std::fmt;
 
 /// One entry of a room's log.
@@ -50,9 +50,13 @@ pub enum Body {
     Room(RoomChange),
     /// A call began, changed or ended in this room (opaque until calls are built).
     Call(Opaque),
-    /// A kind that this build does not know.
-    #[serde(skip)]
+    /// A kind that this build does not know. Written as `{"unknown":{}}`, so that whoever gets it keeps counting.
+    #[serde(serialize_with = "empty_map")]
     Unknown,
+}
+
+fn empty_map<S: Serializer>(s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_map(Some(0))?.end()
 }
 
 /// Names of the known kinds, in the order of [`Body`].

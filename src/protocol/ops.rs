@@ -9,16 +9,6 @@ use super::ids::{ClientId, DeviceId, MessageId, Millis, RoomId, Seq, UserId};
 use crate::error::{ApiError, Code};
 use serde::{Deserialize, Serialize};
 
-/// What every request begins with.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Head {
-    /// Which request.
-    pub op: String,
-    /// Echoed by the reply.
-    #[serde(default, rename = "ref")]
-    pub reference: u64,
-}
-
 macro_rules! requests {
     ($($(#[$doc:meta])* $variant:ident($ty:ty) = $op:literal;)*) => {
         /// A request of a client.
@@ -29,15 +19,27 @@ macro_rules! requests {
             pub const OPS: &'static [&'static str] = &[$($op,)*];
             /// Its name on the wire.
             pub fn op(&self) -> &'static str { match self { $(Request::$variant(_) => $op,)* } }
-            /// Reads the fields of request `op` with `read`, which decodes the whole frame as one type.
+            /// Reads the fields of request `op` with `reader`, which decodes the whole frame as one type.
             pub fn read<'a, R: FieldReader<'a>>(op: &str, reader: R) -> Result<Request, ApiError> {
                 match op {
                     $($op => reader.fields::<$ty>().map(Request::$variant),)*
                     _ => Err(ApiError::new(Code::UnknownOp, format!("there is no request named {:?}", op.chars().take(40).collect::<String>()))),
                 }
             }
+            /// Hands the fields to `writer`, which encodes them beside the op.
+            pub fn write<W: FieldWriter>(&self, writer: W) -> W::Out {
+                match self { $(Request::$variant(fields) => writer.fields($op, fields),)* }
+            }
         }
     };
+}
+
+/// Encodes a request's fields; one implementation for each use.
+pub trait FieldWriter {
+    /// What becomes of it.
+    type Out;
+    /// Encodes the fields of request `op`.
+    fn fields<T: Serialize>(self, op: &'static str, fields: &T) -> Self::Out;
 }
 
 /// Decodes a frame's fields as a type; one implementation per encoding.
@@ -422,8 +424,9 @@ pub struct UpdateRoom {
     pub since: Seq,
 }
 
-/// A reply or a push of the server. `op` is the variant's name in lower case.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A reply or a push of the server. `op` is the variant's name in lower case. Decoding is by `op` and not derived: serde
+/// would buffer the fields first, and ids do not survive that in MessagePack.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Push {
     /// The request with this `ref` succeeded.
@@ -448,6 +451,37 @@ pub enum Push {
     Presence(PresencePush),
     /// The server is going away: reconnect after `after_ms`.
     Drain(Drain),
+}
+
+impl Push {
+    /// All pushes' names.
+    pub const OPS: &'static [&'static str] =
+        &["ok", "error", "hello", "entry", "entries", "room", "resumed", "typing", "receipt", "presence", "drain"];
+    /// Reads the fields of push `op`; a name that this build does not know is [`Code::UnknownOp`], which a client passes over.
+    ///
+    /// # Errors
+    /// What the reader says, or the unknown name.
+    pub fn read<'a, R: FieldReader<'a>>(op: &str, reader: R) -> Result<Push, ApiError> {
+        Ok(match op {
+            "ok" => Push::Ok(reader.fields()?),
+            "error" => Push::Error(reader.fields()?),
+            "hello" => Push::Hello(reader.fields()?),
+            "entry" => Push::Entry(reader.fields()?),
+            "entries" => Push::Entries(reader.fields()?),
+            "room" => Push::Room(reader.fields()?),
+            "resumed" => Push::Resumed(reader.fields()?),
+            "typing" => Push::Typing(reader.fields()?),
+            "receipt" => Push::Receipt(reader.fields()?),
+            "presence" => Push::Presence(reader.fields()?),
+            "drain" => Push::Drain(reader.fields()?),
+            _ => {
+                return Err(ApiError::new(
+                    Code::UnknownOp,
+                    format!("there is no push named {:?}", op.chars().take(40).collect::<String>()),
+                ));
+            }
+        })
+    }
 }
 
 /// A request's success. Which of the fields are there depends on the request.
