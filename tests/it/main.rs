@@ -3,4 +3,5 @@
 
 mod house;
 mod house_docs;
+mod powercut_store;
 mod powercut_tool;
