@@ -1,0 +1,187 @@
+//! The key-value engine (fjall) as this store uses it: two keyspaces, snapshots for reads, one batch for writes.
+//!
+//! Everything above sees [`StorageError`]s only. Whoever holds an [`Engine`] holds the directory's files open; all handles
+//! are dropped before the directory is opened again.
+
+use super::{OpenError, codec, scan};
+use crate::storage::{Result, StorageError};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot};
+use serde::de::DeserializeOwned;
+use std::path::Path;
+
+/// Bytes of rows kept in memory per keyspace until they are written as a sorted table. Small enough that what a start must
+/// replay from the journal stays below a second.
+const MEMTABLE_BYTES: u64 = 16 << 20;
+/// Journal files are dropped as soon as their rows are in tables; above this the engine hurries.
+const JOURNAL_BYTES_MAX: u64 = 128 << 20;
+/// Sealed tables in memory at which the writer waits. The engine itself waits at 4, but for ever, also when the thread that
+/// should write them is gone; so it never gets there.
+const SEALED_MAX: usize = 2;
+/// The same for tables that wait for compaction (the engine slows down at 20 and waits at 30).
+const UNMERGED_MAX: usize = 18;
+
+pub(super) struct Engine {
+    db: Database,
+    log: Keyspace,
+    rows: Keyspace,
+}
+
+/// Which keyspace a write goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Space {
+    /// Log rows, under `record::key`.
+    Log,
+    /// Everything else, under `codec` keys.
+    Rows,
+}
+
+/// One change: a value, or `None` to remove the key.
+pub(super) struct Write {
+    pub(super) space: Space,
+    pub(super) key: Slice,
+    pub(super) value: Option<Slice>,
+}
+
+/// How a batch failed.
+pub(super) enum CommitError {
+    /// Nothing of it was written.
+    NotWritten(String),
+    /// It may or may not be, or become, durable.
+    InDoubt(String),
+}
+
+impl Engine {
+    pub(super) fn open(dir: &Path, cache_bytes: u64) -> std::result::Result<Engine, OpenError> {
+        let open = || -> fjall::Result<Engine> {
+            let db = Database::builder(dir)
+                .cache_size(cache_bytes.max(1 << 20))
+                .worker_threads(2)
+                .max_journaling_size(JOURNAL_BYTES_MAX)
+                .journal_compression(fjall::CompressionType::None)
+                .open()?;
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+            let log = db.keyspace("log", options)?;
+            let rows = db.keyspace("rows", options)?;
+            Ok(Engine { db, log, rows })
+        };
+        open().map_err(|e| OpenError::Engine(describe(&e)))
+    }
+
+    /// What is stored now, unchanged by later writes.
+    pub(super) fn view(&self) -> View<'_> {
+        View { engine: self, at: self.db.snapshot() }
+    }
+
+    /// Writes all or nothing; durable when it answers, if `sync`.
+    pub(super) fn commit(&self, stamp: [u8; scan::STAMP_BYTES], writes: Vec<Write>, sync: bool) -> std::result::Result<(), CommitError> {
+        let mode = if sync { PersistMode::SyncData } else { PersistMode::Buffer };
+        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), writes.len() + 1).durability(Some(mode));
+        batch.insert(&self.rows, codec::STAMP, stamp);
+        for w in writes {
+            let space = if w.space == Space::Log { &self.log } else { &self.rows };
+            match w.value {
+                Some(value) => batch.insert(space, w.key, value),
+                None => batch.remove(space, w.key),
+            }
+        }
+        batch.commit().map_err(|e| match e {
+            // Found poisoned before the first byte was written.
+            fjall::Error::Poisoned => CommitError::NotWritten("the store's engine stopped after an earlier fault".into()),
+            e => CommitError::InDoubt(describe(&e)),
+        })
+    }
+
+    /// Flushes to the device what was written without a flush.
+    pub(super) fn sync(&self) -> std::result::Result<(), String> {
+        self.db.persist(PersistMode::SyncData).map_err(|e| describe(&e))
+    }
+
+    /// Whether the engine still takes writes.
+    pub(super) fn alive(&self) -> std::result::Result<(), String> {
+        self.db.persist(PersistMode::Buffer).map_err(|e| describe(&e))
+    }
+
+    /// Whether tables pile up faster than they are written.
+    pub(super) fn congested(&self) -> bool {
+        [&self.log, &self.rows].iter().any(|k| k.sealed_memtable_count() >= SEALED_MAX || k.l0_table_count() >= UNMERGED_MAX)
+    }
+
+    /// Moves what is in memory into tables; for tests of damaged tables.
+    #[cfg(test)]
+    pub(super) fn flush_tables(&self) {
+        for space in [&self.log, &self.rows] {
+            space.rotate_memtable_and_wait().expect("tables can be written");
+        }
+    }
+}
+
+/// A consistent view. Fails rather than leave out what it cannot read.
+pub(super) struct View<'a> {
+    engine: &'a Engine,
+    at: Snapshot,
+}
+
+impl View<'_> {
+    /// A row.
+    pub(super) fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>> {
+        let value = self.raw(key)?;
+        value.map(|v| codec::decode(key, &v)).transpose()
+    }
+
+    /// A value as it is stored.
+    pub(super) fn raw(&self, key: &[u8]) -> Result<Option<Slice>> {
+        self.at.get(&self.engine.rows, key).map_err(failed)
+    }
+
+    /// Rows whose key begins with `prefix` and whose last number is greater than `after`, ascending.
+    pub(super) fn list<T: DeserializeOwned>(&self, prefix: &[u8], after: Option<u64>, limit: usize) -> Result<Vec<(u64, T)>> {
+        let mut from = prefix.to_vec();
+        match after.map(|a| a.checked_add(1)) {
+            Some(None) => return Ok(Vec::new()),
+            Some(Some(first)) => from.extend_from_slice(&first.to_be_bytes()),
+            None => {}
+        }
+        let mut out = Vec::new();
+        for item in self.at.range(&self.engine.rows, from..) {
+            if out.len() == limit {
+                break;
+            }
+            let (k, v) = item.into_inner().map_err(failed)?;
+            if !k.starts_with(prefix) {
+                break;
+            }
+            out.push((codec::last_number(&k)?, codec::decode(&k, &v)?));
+        }
+        Ok(out)
+    }
+
+    /// Log rows of a range of keys, ascending or (`rev`) descending, until `each` says stop.
+    pub(super) fn log(&self, from: &[u8], to: &[u8], rev: bool, mut each: impl FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
+        let mut range = self.at.range(&self.engine.log, from.to_vec()..=to.to_vec());
+        while let Some(item) = if rev { range.next_back() } else { range.next() } {
+            let (k, v) = item.into_inner().map_err(failed)?;
+            if !each(&k, &v)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn describe(e: &fjall::Error) -> String {
+    match e {
+        fjall::Error::Io(e) | fjall::Error::Storage(fjall::LsmError::Io(e)) => e.to_string(),
+        e => e.to_string(),
+    }
+}
+
+fn failed(e: fjall::Error) -> StorageError {
+    use fjall::LsmError as L;
+    let what = describe(&e).into();
+    match e {
+        fjall::Error::Storage(
+            L::ChecksumMismatch { .. } | L::InvalidTag(_) | L::InvalidTrailer | L::InvalidHeader(_) | L::Decompress(_) | L::Utf8(_),
+        ) => StorageError::Damaged(what),
+        _ => StorageError::Failed(what),
+    }
+}
