@@ -1,3 +1,10 @@
 //! The integration tests, one binary: a module per capability.
 
 mod support;
+//! The one integration test binary: a module per capability. The name of a test is the guarantee it checks.
+#![allow(clippy::unwrap_used)]
+
+mod house;
+mod house_docs;
+mod powercut_store;
+mod powercut_tool;
