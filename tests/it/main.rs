@@ -1,0 +1,4 @@
+//! The one integration test binary: a module per capability. The name of a test is the guarantee it checks.
+#![allow(clippy::unwrap_used)]
+
+mod golden;
