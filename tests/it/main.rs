@@ -1,10 +1,9 @@
-//! The integration tests, one binary: a module per capability.
-
-mod support;
 //! The one integration test binary: a module per capability. The name of a test is the guarantee it checks.
 #![allow(clippy::unwrap_used)]
 
+mod golden;
 mod house;
 mod house_docs;
 mod powercut_store;
 mod powercut_tool;
+mod support;
