@@ -5,7 +5,7 @@
 //! Everything is redone from the log when a room starts, so losing what waits here loses nothing. A write that fails is tried
 //! again until it succeeds; meanwhile rooms refuse requests when too much waits (`Local::applying`).
 
-use super::guardian::Local;
+use super::guardian::{Child, Guardian, GuardianMsg};
 use super::node::NodeContext;
 use super::presence::PresenceMsg;
 use super::reading::in_time;
@@ -19,6 +19,7 @@ use crate::storage::{Effect, FoldRow, Result, RoomRow};
 use crate::telemetry::metrics;
 use actix::prelude::*;
 use futures_util::FutureExt;
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -40,8 +41,6 @@ pub type Applicable = (Arc<Entry>, Option<Standing>);
 pub struct Begin {
     /// The row.
     pub row: RoomRow,
-    /// The thread's shared state.
-    pub local: Rc<Local>,
 }
 
 /// Committed entries, in order.
@@ -94,20 +93,26 @@ struct RoomJobs {
     busy: bool,
     /// Tells the jobs of this life of the room from those of an earlier one.
     life: u64,
-    local: Rc<Local>,
 }
 
 /// See the module.
 pub struct Applier {
     node: Arc<NodeContext>,
+    guardian: Addr<Guardian>,
+    /// Entries that wait here; the thread's rooms look at it before they take on more.
+    applying: Rc<Cell<usize>>,
     rooms: HashMap<RoomId, RoomJobs>,
     lives: u64,
 }
 
 impl Applier {
     /// An applier without work.
-    pub fn new(node: Arc<NodeContext>) -> Self {
-        Applier { node, rooms: HashMap::new(), lives: 0 }
+    pub fn new(node: Arc<NodeContext>, guardian: Addr<Guardian>, applying: Rc<Cell<usize>>) -> Self {
+        Applier { node, guardian, applying, rooms: HashMap::new(), lives: 0 }
+    }
+
+    fn less(&self, entries: usize) {
+        self.applying.set(self.applying.get().saturating_sub(entries));
     }
 
     fn push(&mut self, room: RoomId, job: Job, ctx: &mut Context<Self>) {
@@ -151,10 +156,9 @@ impl Applier {
         match result {
             Ok(Ok((row, job))) => {
                 state.row = row;
-                let local = state.local.clone();
                 match job {
                     Job::Entries(entries) => {
-                        local.applying.set(local.applying.get().saturating_sub(entries.len()));
+                        self.less(entries.len());
                         for (entry, _) in &entries {
                             for user in resume::begins_membership(entry) {
                                 self.tell(user, UserEvent::Joined { room, seq: entry.seq });
@@ -190,9 +194,8 @@ impl Applier {
                 // The job is lost with the panic; the room's next start redoes it from the log.
                 tracing::error!("the applier panicked; the room is loaded again");
                 metrics().actor_restarts_total.of("applier").inc();
-                let local = state.local.clone();
                 self.rooms.remove(&room);
-                local.guardian.do_send(super::guardian::GuardianMsg::Panic(super::guardian::Child::Room(room)));
+                self.guardian.do_send(GuardianMsg::Panic(Child::Room(room)));
             }
         }
     }
@@ -247,9 +250,9 @@ impl Handler<Begin> for Applier {
         let waiting: usize = self.rooms.get(&room).map_or(0, |s| {
             s.jobs.iter().map(|j| if let Job::Entries(e) = j { e.len() } else { 0 }).sum()
         });
-        msg.local.applying.set(msg.local.applying.get().saturating_sub(waiting));
+        self.less(waiting);
         self.lives += 1;
-        self.rooms.insert(room, RoomJobs { row: msg.row, jobs: VecDeque::new(), busy: false, life: self.lives, local: msg.local });
+        self.rooms.insert(room, RoomJobs { row: msg.row, jobs: VecDeque::new(), busy: false, life: self.lives });
     }
 }
 impl Handler<Apply> for Applier {

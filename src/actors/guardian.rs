@@ -11,7 +11,7 @@ use super::delivery::Delivery;
 use super::node::NodeContext;
 use super::presence::{Presence, PresenceMsg};
 use super::room::{Room, RoomMsg};
-use super::router::{Verdict, lost};
+use super::router::{GuardianAddr, Verdict, lost};
 use crate::bus::Envelope;
 use crate::cluster::NodeId;
 use crate::error::{ApiError, Code};
@@ -45,7 +45,7 @@ pub struct Local {
     /// Users of this thread's shards who have a connected device.
     pub online: RefCell<HashSet<UserId>>,
     /// Entries that wait for the applier.
-    pub applying: Cell<usize>,
+    pub applying: Rc<Cell<usize>>,
     /// Carries entries' consequences out.
     pub applier: Addr<Applier>,
     /// Decides who must be told by push.
@@ -184,28 +184,32 @@ pub struct Guardian {
 }
 
 impl Guardian {
-    /// Starts a guardian with its applier and delivery on the current arbiter.
-    pub fn launch(node: Arc<NodeContext>, waiting: Arc<AtomicUsize>) -> Addr<Guardian> {
-        Guardian::create(|ctx| {
+    /// Starts a guardian with its applier and delivery on an arbiter.
+    pub fn launch(on: &ArbiterHandle, node: Arc<NodeContext>) -> GuardianAddr {
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let taken = waiting.clone();
+        let addr = Guardian::start_in_arbiter(on, move |ctx| {
+            let applying = Rc::new(Cell::new(0));
             let local = Rc::new(Local {
-                applier: Applier::new(node.clone()).start(),
+                applier: Applier::new(node.clone(), ctx.address(), applying.clone()).start(),
                 delivery: Delivery::new(node.clone()).start(),
                 interest: RefCell::default(),
                 online: RefCell::default(),
-                applying: Cell::new(0),
+                applying,
                 guardian: ctx.address(),
                 node,
             });
             Guardian {
                 local,
-                waiting,
+                waiting: taken,
                 rooms: HashMap::new(),
                 presences: HashMap::new(),
                 storms: HashMap::new(),
                 generations: 0,
                 on_empty: None,
             }
-        })
+        });
+        GuardianAddr { addr, waiting }
     }
 
     fn guard(&mut self, child: Child) -> ChildGuard {

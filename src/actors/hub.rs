@@ -189,7 +189,8 @@ impl Hub {
             self.node.router.to_presence(other, PresenceMsg::Unwatch { watcher: user, hub: Some(self.index) });
         }
     }
-    fn watched(&self, user: UserId, other: UserId) -> bool {
+    /// Whether any session of the user in this thread watches the other.
+    pub fn watched(&self, user: UserId, other: UserId) -> bool {
         self.users.borrow().get(&user).is_some_and(|seats| seats.iter().any(|s| s.watching.borrow().contains(&other)))
     }
 
@@ -489,6 +490,8 @@ pub enum HubMsg {
     Drain(u64),
     /// Panic, for tests.
     Panic,
+    /// Make a session of this user panic, for tests.
+    PanicSession(UserId),
 }
 
 /// A hub's address, with the number of envelopes that wait for it.
@@ -548,6 +551,11 @@ impl Handler<HubMsg> for HubActor {
                 }
             }
             HubMsg::Drain(spread_ms) => super::session::drain(hub, spread_ms),
+            HubMsg::PanicSession(user) => {
+                if let Some(seat) = hub.seats_of(user).first() {
+                    seat.addr.do_send(super::session::Panic);
+                }
+            }
             HubMsg::Panic => panic!("a test asked the hub to panic"),
         });
     }

@@ -189,7 +189,7 @@ impl Room {
         match loaded {
             Ok(loaded) => {
                 let head = loaded.log.committed();
-                self.local.applier.do_send(applier::Begin { row: loaded.row, local: self.local.clone() });
+                self.local.applier.do_send(applier::Begin { row: loaded.row });
                 self.apply(loaded.redo);
                 self.phase = Phase::Ready(Box::new(Ready {
                     log: loaded.log,

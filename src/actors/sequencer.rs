@@ -22,8 +22,8 @@ use tokio::sync::oneshot;
 
 /// Snowflake time begins here: 2024-01-01 UTC, milliseconds since 1970.
 pub const EPOCH_MS: Millis = 1_704_067_200_000;
-/// Worker slots: 10 bits of an id.
-pub const SLOTS: u16 = 1_024;
+/// Worker slots of nodes: 10 bits of an id, less the last one, which the command line takes for accounts it makes by itself.
+pub const SLOTS: u16 = 1_023;
 /// Ids may be issued this far ahead before the slot is renewed.
 const LEASE: Duration = Duration::from_secs(60);
 /// Renew when less than this is left.
@@ -101,11 +101,11 @@ pub struct Sequencer {
 }
 
 impl Sequencer {
-    /// Starts the sequencer on the current arbiter; `source` is the way to it from now on.
-    pub fn launch(store: Arc<dyn Store>, source: &IdSource) {
+    /// Starts the sequencer on an arbiter; `source` is the way to it from now on.
+    pub fn launch(on: &ArbiterHandle, store: Arc<dyn Store>, source: &IdSource) {
         let waiting = source.waiting.clone();
-        let addr = Sequencer { store, waiting, slot: None, claiming: false, queue: VecDeque::new() }.start();
-        *source.addr.write() = Some(addr);
+        let start = move |_: &mut Context<Self>| Sequencer { store, waiting, slot: None, claiming: false, queue: VecDeque::new() };
+        *source.addr.write() = Some(Sequencer::start_in_arbiter(on, start));
     }
 
     /// Claims a slot, or renews the one it has.

@@ -72,7 +72,13 @@ pub struct Opening {
     /// Sends back what it gets, instead of the protocol (`/v1/echo`).
     pub echo: bool,
     /// Dropped when the socket is gone: what the listener counts.
-    pub ticket: Box<dyn std::any::Any>,
+    pub ticket: Box<dyn Ticket>,
+}
+
+/// A socket as its listener counts it, until it is dropped.
+pub trait Ticket {
+    /// Somebody has signed in.
+    fn signed_in(&self);
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,7 +120,7 @@ pub struct Session {
     joined_meanwhile: Vec<(RoomId, u64)>,
     /// Rooms whose feed is being caught up with after a join.
     joining: HashSet<RoomId>,
-    _leaving: Leaving,
+    leaving: Leaving,
 }
 
 /// Takes the seat away however the actor ends.
@@ -122,7 +128,7 @@ struct Leaving {
     hub: Rc<Hub>,
     id: u64,
     conn: Rc<Conn>,
-    _ticket: Box<dyn std::any::Any>,
+    ticket: Box<dyn Ticket>,
 }
 impl Drop for Leaving {
     fn drop(&mut self) {
@@ -171,7 +177,7 @@ impl Session {
             });
             hub.enter(seat.clone());
             ctx.add_stream(Incoming::new(conn.clone(), read, frame_max));
-            let leaving = Leaving { hub: hub.clone(), id: seat.id, conn, _ticket: ticket };
+            let leaving = Leaving { hub: hub.clone(), id: seat.id, conn, ticket };
             let mut session = Session {
                 seat,
                 hub,
@@ -190,7 +196,7 @@ impl Session {
                 listed: HashSet::new(),
                 joined_meanwhile: Vec::new(),
                 joining: HashSet::new(),
-                _leaving: leaving,
+                leaving: leaving,
             };
             if let Some(token) = token {
                 session.admit(0, token, ctx);
@@ -359,6 +365,7 @@ impl Session {
         self.seat.user.set(admitted.user);
         self.seat.device.set(admitted.device);
         self.expires_at(admitted.expires, now);
+        self.leaving.ticket.signed_in();
         self.hub.signed_in(&self.seat);
         self.push(&Push::Hello(Hello {
             reference,

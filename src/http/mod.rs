@@ -41,6 +41,8 @@ pub mod auth;
 pub mod contacts;
 pub mod error;
 pub mod health;
+pub mod server;
+pub mod socket;
 pub mod users;
 
 /// How the node is.
