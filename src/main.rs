@@ -1,1 +1,5 @@
-fn main() {}
+//! Arguments in, exit code out. Everything else is the library's.
+
+fn main() -> std::process::ExitCode {
+    hubbub::cli::main()
+}

@@ -1,6 +1,8 @@
 //! The one integration test binary: a module per capability. The name of a test is the guarantee it checks.
 #![allow(clippy::unwrap_used)]
 
+mod cli;
+mod config;
 mod golden;
 mod house;
 mod house_docs;
