@@ -1,6 +1,6 @@
 //! Hubbub: a chat cluster of actors in one binary. docs/ARCHITECTURE.md shows the way through.
 //!
-//! Imports point one way: `error, telemetry ← protocol ← config ← {storage, bus, auth} ← cluster ← actors ← http ← node ← cli`;
+//! Imports point one way: `error ← protocol ← config ← telemetry ← {storage, bus, auth} ← cluster ← actors ← http ← node ← cli`;
 //! `check` and `client` need only `protocol`, `bench` only `client`.
 
 pub mod actors;

@@ -1,6 +1,39 @@
-//! Starts a node from its configuration.
+//! The composition root: opens the store, starts the actors and the listeners, and stops them in order.
+//!
+//! Starting: secrets, store (which scans before it opens), sequencer, guardians, unapplied rooms, listeners, `node.json`. Stopping (SIGTERM,
+//! SIGINT): not ready, sessions told when to reconnect and closed, rooms passivated with a marker each, listeners, store.
 
-use crate::config::Config;
+use crate::actors::guardian::{Child, Guardian, GuardianMsg};
+use crate::actors::hub::HubMsg;
+use crate::actors::node::{Hubs, NodeContext, now_ms};
+use crate::actors::presence::PresenceMsg;
+use crate::actors::reading::in_time;
+use crate::actors::router::Router;
+use crate::actors::sequencer::{IdSource, Sequencer};
+use crate::actors::session::{Admitted, Gate};
+use crate::bus::{Bus, Envelope, InProcess, UserEvent};
+use crate::cluster::claims::Claims;
+use crate::cluster::{Alone, Placement};
+use crate::config::{Config, secrets};
+use crate::error::{ApiError, Code};
+use crate::http::socket::Doors;
+use crate::http::{Api, NodePort, NodeStatus};
+use crate::protocol::ids::{DeviceId, RoomId, UserId};
+use crate::storage::Store;
+use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore};
+use crate::telemetry::{self, metrics};
+use actix::Arbiter;
+use actix_web::web;
+use async_trait::async_trait;
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+mod demo;
 
 /// How a node is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +66,215 @@ pub enum NodeError {
     Failed(String),
 }
 
+fn failed(what: &str) -> impl FnOnce(std::io::Error) -> NodeError + '_ {
+    move |error| NodeError::Failed(format!("{what}: {error}"))
+}
+
 /// Runs a node until it is told to stop.
-pub fn run(_config: Config, _mode: Mode) -> Result<(), NodeError> {
-    Err(NodeError::Failed("this build has no node".into()))
+///
+/// # Errors
+/// When it cannot start; a node that runs does not end by itself.
+pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
+    telemetry::init_logging(&config.log).map_err(|e| NodeError::Config(e.to_string()))?;
+    raise_descriptor_limit();
+    let secrets = secrets::load_or_make(&config.storage.data_dir, &config.auth).map_err(|e| NodeError::Config(e.to_string()))?;
+    let store = EmbeddedStore::open(&config.storage.data_dir, EmbeddedOptions::from(&config.storage))
+        .map_err(|e| NodeError::Failed(e.to_string()))?;
+    actix::System::new().block_on(live(Arc::new(config), mode, secrets, store))
+}
+
+/// As many descriptors as the system allows: each socket is one.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum }) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}
+
+async fn live(config: Arc<Config>, mode: Mode, secrets: secrets::Secrets, store: Arc<dyn Store>) -> Result<(), NodeError> {
+    let node = start_actors(config.clone(), store.clone());
+    let port = Arc::new(Port { node: node.clone() });
+    let api = Api::new(config.clone(), store.clone(), port, secrets.signing.expose().as_bytes(), secrets.admin_token.expose().into())
+        .map_err(|e| NodeError::Config(e.to_string()))?;
+    let api = web::Data::new(api);
+    let gate = Arc::new(TokenGate { api: api.clone().into_inner() });
+    let doors = web::Data::new(Doors::new(node.clone(), gate));
+
+    let listener = TcpListener::bind(config.http.listen).map_err(failed("http.listen"))?;
+    let address = listener.local_addr().map_err(failed("http.listen"))?;
+    redo(&node).await?;
+    let (admin, admin_address) = crate::http::admin::start(&config.admin, api.clone()).map_err(failed("admin.listen"))?;
+    let server = crate::http::server::start(&config, listener, api.clone(), doors.clone()).map_err(failed("http.listen"))?;
+    let (server_handle, admin_handle) = (server.handle(), admin.handle());
+    actix::spawn(async move {
+        let _ = server.await;
+    });
+    actix::spawn(async move {
+        let _ = admin.await;
+    });
+    if let Mode::Dev(options) = &mode {
+        demo::seed(&node, &api, options, address).await?;
+    }
+    let told = NodeFile::write(&config.storage.data_dir, address, admin_address).map_err(failed("node.json"))?;
+    metrics().node_ready.set(1);
+    tracing::info!(%address, admin = %admin_address, data = %config.storage.data_dir.display(), "ready");
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed("signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("signals"))?;
+    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+
+    drain(&node, &doors).await;
+    let _ = tokio::time::timeout(Duration::from_secs(3), server_handle.stop(true)).await;
+    let _ = tokio::time::timeout(Duration::from_secs(3), admin_handle.stop(false)).await;
+    store.close();
+    drop(told);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn start_actors(config: Arc<Config>, store: Arc<dyn Store>) -> Arc<NodeContext> {
+    let bus = Arc::new(InProcess::new(config.dev.lose_envelopes_every));
+    let node = Arc::new(NodeContext {
+        claims: Claims::new(store.clone()),
+        placement: Arc::new(Alone),
+        bus: bus.clone(),
+        router: Router::new(store.shards()),
+        ids: IdSource::default(),
+        hubs: Hubs::default(),
+        draining: AtomicBool::new(false),
+        sessions: AtomicU64::new(0),
+        config: config.clone(),
+        store: store.clone(),
+    });
+    let inbox = Arc::downgrade(&node);
+    bus.connect(Arc::new(move |envelope| {
+        if let Some(node) = inbox.upgrade() {
+            node.hubs.dispatch(envelope);
+        }
+    }));
+    Sequencer::launch(&Arbiter::new().handle(), store, &node.ids);
+    let threads = match config.rooms.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    };
+    node.router.start((0..threads).map(|_| Guardian::launch(&Arbiter::new().handle(), node.clone())).collect());
+    node
+}
+
+/// Starts the rooms whose last entries were not applied when the process ended; they redo them from the log.
+async fn redo(node: &NodeContext) -> Result<(), NodeError> {
+    let rooms = in_time(node.store.unapplied(None)).await.map_err(|e| NodeError::Failed(e.to_string()))?;
+    if !rooms.is_empty() {
+        tracing::info!(rooms = rooms.len(), "redoing what was not applied");
+    }
+    for room in rooms {
+        node.router.to_room(room, crate::actors::room::RoomMsg::Wake);
+    }
+    Ok(())
+}
+
+/// Sends everybody away, in order, within `http.stop_timeout_ms`.
+async fn drain(node: &NodeContext, doors: &Doors) {
+    metrics().node_ready.set(0);
+    node.draining.store(true, Ordering::Relaxed);
+    tracing::info!(sockets = doors.open(), "draining");
+    let spread = node.config.http.drain_spread_ms;
+    node.hubs.each(|| HubMsg::Drain(spread));
+    let limit = Duration::from_millis(node.config.http.stop_timeout_ms);
+    let gone = async {
+        while doors.open() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let mut ended = Vec::new();
+        for guardian in node.router.guardians() {
+            let (tx, rx) = tokio::sync::oneshot::channel();
+            guardian.addr.do_send(GuardianMsg::PassivateAll(tx));
+            ended.push(rx);
+        }
+        for rx in ended {
+            let _ = rx.await;
+        }
+    };
+    if tokio::time::timeout(limit, gone).await.is_err() {
+        tracing::warn!(sockets = doors.open(), "not everything ended in time");
+    }
+}
+
+/// `node.json` in the data directory: where the running node listens. Removed when the node stops.
+struct NodeFile(PathBuf);
+
+impl NodeFile {
+    fn write(data_dir: &Path, http: SocketAddr, admin: SocketAddr) -> std::io::Result<NodeFile> {
+        let (path, fresh) = (data_dir.join("node.json"), data_dir.join("node.json.new"));
+        let text = serde_json::json!({ "pid": std::process::id(), "http": http, "admin": admin }).to_string();
+        std::fs::write(&fresh, text)?;
+        std::fs::rename(&fresh, &path)?;
+        Ok(NodeFile(path))
+    }
+}
+impl Drop for NodeFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// What the HTTP API asks of the actors.
+struct Port {
+    node: Arc<NodeContext>,
+}
+
+#[async_trait]
+impl NodePort for Port {
+    async fn next_id(&self) -> Result<u64, ApiError> {
+        self.node.ids.one().await
+    }
+    fn revoked(&self, user: UserId, device: Option<DeviceId>) {
+        self.node.bus.broadcast(Envelope::Revoked { user, device });
+    }
+    fn contacts_changed(&self, a: UserId, b: UserId) {
+        for (user, other) in [(a, b), (b, a)] {
+            // At once: who is no contact any more must not be told; the sessions then look again and watch if they may.
+            self.node.router.to_presence(user, PresenceMsg::Unwatch { watcher: other, hub: None });
+            self.node.router.to_presence(user, PresenceMsg::Event(UserEvent::Contact { other }));
+        }
+    }
+    fn status(&self) -> NodeStatus {
+        let mut reasons = Vec::new();
+        if let Some(reason) = self.node.store.health().refuses_writes {
+            reasons.push(format!("the log cannot be written: {reason}"));
+        }
+        let draining = self.node.draining.load(Ordering::Relaxed);
+        NodeStatus { draining, ready: if reasons.is_empty() { Ok(()) } else { Err(reasons) } }
+    }
+    fn fault(&self, actor: &str, id: u64) -> bool {
+        match actor {
+            "room" => self.node.router.panic(Child::Room(RoomId(id))),
+            "presence" => self.node.router.panic(Child::Presence(UserId(id))),
+            "sequencer" => self.node.ids.panic(),
+            "hub" => self.node.hubs.each(|| HubMsg::Panic),
+            "session" => self.node.hubs.each(|| HubMsg::PanicSession(UserId(id))),
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// Lets in whose token counts.
+struct TokenGate {
+    api: Arc<Api>,
+}
+
+#[async_trait]
+impl Gate for TokenGate {
+    async fn admit(&self, token: &str) -> Result<Admitted, ApiError> {
+        let claims = self.api.tokens.verify(token, now_ms())?;
+        let user = tokio::time::timeout(crate::actors::reading::READ_TIMEOUT, self.api.sessions.check_live(&claims))
+            .await
+            .map_err(|_| ApiError::new(Code::Timeout, "the account could not be read in time"))??;
+        Ok(Admitted { user: user.user, name: user.name, device: claims.device, expires: claims.expires })
+    }
+    fn allow(&self, user: UserId) -> Result<(), ApiError> {
+        self.api.limits.request(user)
+    }
 }

@@ -272,8 +272,10 @@ mod tests {
     use super::*;
     use std::collections::{BTreeMap, BTreeSet};
 
-    /// Name → type, and name → label values, as a scraper reads them.
-    fn scrape(text: &str) -> (BTreeMap<String, String>, Vec<(String, Vec<(String, String)>)>) {
+    type Labels = Vec<(String, String)>;
+
+    /// Name → type, and the samples' names and labels, as a scraper reads them.
+    fn scrape(text: &str) -> (BTreeMap<String, String>, Vec<(String, Labels)>) {
         let mut types = BTreeMap::new();
         let mut samples = Vec::new();
         for line in text.lines() {

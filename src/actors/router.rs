@@ -3,7 +3,7 @@
 //! A [`Reply`] that is dropped answers by itself with a retriable error: whatever ends on the way (an actor that panicked, a
 //! mailbox that went with it), the caller hears of it and never waits for nothing.
 
-use super::guardian::{Guardian, GuardianMsg};
+use super::guardian::{Child, Guardian, GuardianMsg};
 use super::presence::PresenceMsg;
 use super::room::RoomMsg;
 use crate::cluster::NodeId;
@@ -196,6 +196,17 @@ impl Router {
             out.extend(answer.await.map_err(|_| lost())??);
         }
         Ok(out)
+    }
+
+    /// For tests: makes a room or presence panic.
+    pub fn panic(&self, child: Child) {
+        let shard = match child {
+            Child::Room(room) => self.shard(room),
+            Child::Presence(user) => Shard::of_user(user, self.shards),
+        };
+        if let Some((_, guardian)) = self.guardian(shard) {
+            guardian.addr.do_send(GuardianMsg::Panic(child));
+        }
     }
 
     /// No session of this node needs the room any more.

@@ -74,6 +74,7 @@ impl Limits {
         self.requests.check(user)
     }
     /// An attempt to sign in, register or refresh. A name is limited over all addresses, so that many addresses cannot guess at one
+    /// An attempt to sign in or register (a refresh token cannot be guessed). A name is limited over all addresses, so that many addresses cannot guess at one
     /// account; the price is that they can keep its owner from signing in anew (sessions that exist go on).
     pub fn attempt(&self, address: IpAddr, name: Option<&str>) -> Result<(), ApiError> {
         self.attempts_by_address.check(network(address))?;

@@ -114,6 +114,7 @@ impl Sessions {
                         ..row.clone()
                     };
                     if self.users.replace_device(Some(&row), changed.clone()).await.map_err(failed)? {
+                        self.still(&user, &changed).await?;
                         let pair = self.pair(&changed, &next, changed.used);
                         return Ok((user, pair));
                     }
@@ -198,10 +199,23 @@ impl Sessions {
                 if old.is_some() {
                     (self.announce)(user.user, Some(device));
                 }
+                self.still(user, &row).await?;
                 return Ok((row, token));
             }
         }
         Err(ApiError::new(Code::Unavailable, "the devices are being changed by others"))
+    }
+
+    /// After a device's row was written: ends it again if meanwhile something ended the account's sessions (a new password,
+    /// say, while the old one was being checked), which a token issued by this node's clock might otherwise outlive.
+    async fn still(&self, user: &UserRow, row: &DeviceRow) -> Result<(), ApiError> {
+        let now = self.users.user(user.user).await.map_err(failed)?;
+        if now.is_some_and(|n| !n.disabled && n.tokens_after == user.tokens_after) {
+            return Ok(());
+        }
+        // Should another change of the row win here, it does the same check.
+        self.revoke_row(row).await?;
+        Err(revoked("the account's sessions were ended meanwhile; sign in again"))
     }
 
     /// Signs a device out, if its row is still this one; tells so.
@@ -242,10 +256,9 @@ fn judge(row: &DeviceRow, token: &RefreshToken, tokens: &Tokens, now: Millis) ->
     if hash == row.refresh {
         return Step::Rotate;
     }
-    if hash == row.previous && now.saturating_sub(row.used) <= GRACE_MS {
-        if let Some(next) = token.successors(tokens).into_iter().find(|t| t.hash() == row.refresh) {
-            return Step::Again(next);
-        }
+    let in_grace = hash == row.previous && now.saturating_sub(row.used) <= GRACE_MS;
+    if in_grace && let Some(next) = token.successors(tokens).into_iter().find(|t| t.hash() == row.refresh) {
+        return Step::Again(next);
     }
     if token.authentic(tokens) { Step::Reused } else { Step::Unknown }
 }

@@ -5,12 +5,14 @@ use crate::auth::accounts::Accounts;
 use crate::storage::embedded::EmbeddedStore;
 use parking_lot::Mutex;
 
+type Told = Arc<Mutex<Vec<(UserId, Option<DeviceId>)>>>;
+
 struct World {
     store: Arc<EmbeddedStore>,
     accounts: Accounts,
     tokens: Arc<Tokens>,
     sessions: Sessions,
-    told: Arc<Mutex<Vec<(UserId, Option<DeviceId>)>>>,
+    told: Told,
     alice: UserRow,
     _dir: tempfile::TempDir,
 }
@@ -21,7 +23,7 @@ impl World {
         let store = EmbeddedStore::open(dir.path(), Default::default()).unwrap();
         let config = config::Auth { argon2_memory_kib: 8, argon2_passes: 1, ..Default::default() };
         let tokens = Arc::new(Tokens::new(&[5; 32], &config).unwrap());
-        let told = Arc::new(Mutex::new(Vec::new()));
+        let told = Told::default();
         let into = told.clone();
         let sessions = Sessions::new(store.clone(), tokens.clone(), &config, Arc::new(move |u, d| into.lock().push((u, d))));
         let accounts = Accounts::new(store.clone(), &config);
@@ -137,6 +139,16 @@ async fn signing_out_disabling_and_a_new_password_end_what_was_given_out_before(
     // Signing in anew in the same millisecond, or with a clock that is behind, gives tokens that count.
     let pair = w.sessions.sign_in(&user, DeviceId(30), "d", now - 60_000).await.unwrap();
     assert!(w.live(&pair.access, now).await.is_ok() && w.sessions.refresh(&pair.refresh, now).await.is_ok());
+}
+
+#[actix_rt::test]
+async fn who_signs_in_while_the_password_is_changed_does_not_stay() {
+    let w = World::new().await;
+    let checked = w.accounts.authenticate("alice", "correct horse").await.unwrap();
+    w.accounts.set_password("alice", "another horse").await.unwrap();
+    let late = w.sessions.sign_in(&checked, DeviceId(10), "thief", crate::auth::now() + 1_000).await;
+    assert_eq!(late.err().unwrap().code, Code::TokenRevoked);
+    assert!(w.store.device(UserId(1), DeviceId(10)).await.unwrap().unwrap().revoked);
 }
 
 #[actix_rt::test]
