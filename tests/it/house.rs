@@ -57,6 +57,9 @@ const FILE_LINES_MAX: usize = 700;
 /// Lines of a function. About a screen.
 const FUNCTION_LINES_MAX: usize = 80;
 
+/// Test suites that are no `cfg(test)` modules, so that each backend can run them from its own tests.
+const SUITES: &[&str] = &["src/storage/conformance"];
+
 /// Licences that code linked into the binary may have.
 const LICENCES: &[&str] = &[
     "MIT",
@@ -120,7 +123,7 @@ fn sources() -> Vec<Source> {
         .map(|path| {
             let text = fs::read_to_string(root().join(&path)).unwrap();
             let tree = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-            let test = only_for_tests(&tree.attrs);
+            let test = only_for_tests(&tree.attrs) || SUITES.iter().any(|s| path.starts_with(s));
             Source { path, text, tree, test }
         })
         .collect();
