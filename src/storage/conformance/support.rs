@@ -49,6 +49,7 @@ pub fn room_row(room: RoomId, applied: Seq) -> RoomRow {
         topic: "what it is about".into(),
         pair: None,
         members: 3,
+        owners: 1,
         applied,
         n: applied,
         at: 1_700_000_000_000,
