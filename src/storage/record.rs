@@ -33,7 +33,14 @@ pub fn encode_entry(entry: &Entry) -> Bytes {
 
 /// A row's payload as an entry.
 pub fn decode_entry(payload: &[u8]) -> Result<Entry> {
-    rmp_serde::from_slice(payload).map_err(|e| StorageError::Damaged(format!("log entry: {e}").into()))
+    decode_whole(payload).map_err(|e| StorageError::Damaged(format!("log entry: {e}").into()))
+}
+
+/// A MessagePack value that fills the bytes; the decoder alone would not mind others behind it.
+pub(super) fn decode_whole<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T, String> {
+    let mut rest = bytes;
+    let value = rmp_serde::from_read(&mut rest).map_err(|e| e.to_string())?;
+    if rest.is_empty() { Ok(value) } else { Err(format!("{} bytes behind the value", rest.len())) }
 }
 
 /// A row's value.
@@ -76,8 +83,20 @@ fn sum(key: &[u8], committed: Seq, payload: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_behind_an_entry_are_noticed() {
+        let body = crate::protocol::entry::Body::Call("opaque".into());
+        let entry = Entry { room: RoomId(1), seq: 1, n: 0, id: Default::default(), at: 5, by: Default::default(), cid: None, body };
+        let mut payload = encode_entry(&entry).to_vec();
+        assert_eq!(decode_entry(&payload).unwrap(), entry);
+        assert!(decode_entry(&payload[..payload.len() - 1]).is_err());
+        payload.push(0xc0);
+        assert!(decode_entry(&payload).is_err());
+    }
 
     #[test]
     fn a_changed_bit_anywhere_is_noticed() {

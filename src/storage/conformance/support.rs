@@ -29,7 +29,7 @@ pub async fn fill(store: &dyn Store, room: RoomId, from: Seq, to: Seq) {
     let mut first = from;
     while first <= to {
         let last = to.min(first / 4096 * 4096 + 4095);
-        let append = Append { new_bucket: first % 4096 == 0 || first == 1, ..batch(room, first, last, first - 1) };
+        let append = Append { new_bucket: first.is_multiple_of(4096) || first == 1, ..batch(room, first, last, first - 1) };
         store.append(append).await.expect("an append to a healthy store");
         first = last + 1;
     }

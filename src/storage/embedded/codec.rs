@@ -5,7 +5,7 @@
 //! anywhere on the way to the disk and back is noticed, and so is a value that lies under another row's key.
 
 use crate::protocol::ids::{DeviceId, RoomId, Seq, Shard, UserId};
-use crate::storage::{Result, StorageError};
+use crate::storage::{Result, StorageError, record};
 use serde::{Serialize, de::DeserializeOwned};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -132,7 +132,7 @@ pub(super) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T>
     if value[1..HEAD] != sum(key, &value[HEAD..]).to_be_bytes() {
         return Err(damaged(key, "checksum does not match"));
     }
-    rmp_serde::from_slice(&value[HEAD..]).map_err(|e| damaged(key, &e.to_string()))
+    record::decode_whole(&value[HEAD..]).map_err(|e| damaged(key, &e))
 }
 
 fn sum(key: &[u8], record: &[u8]) -> u64 {

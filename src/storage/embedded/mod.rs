@@ -228,9 +228,9 @@ impl EmbeddedStore {
         });
         shared.space.measure(dir);
         let writer = writer::Writer::new(shared.clone(), number);
-        let watched = shared.clone();
+        let (writers, watched) = (shared.clone(), shared.clone());
         let threads = vec![
-            spawn("store-writer", move || writer.run()).map_err(|e| OpenError::io(dir, e))?,
+            spawn("store-writer", move || run_writer(writer, &writers)).map_err(|e| OpenError::io(dir, e))?,
             spawn("store-space", move || watched.space.watch(&watched.dir)).map_err(|e| OpenError::io(dir, e))?,
         ];
         Ok(Arc::new(EmbeddedStore { shared, threads: Mutex::new(threads), lock: Mutex::new(Some(lock)) }))
@@ -305,6 +305,14 @@ impl Drop for EmbeddedStore {
 
 fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.into()).spawn(f)
+}
+
+/// Nobody may wait for a writer that is gone.
+fn run_writer(writer: writer::Writer, shared: &Shared) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run())).is_err() {
+        tracing::error!("the store's writer ended in a panic");
+        shared.queue.refuse(&"the store's writer has ended: restart the server".into());
+    }
 }
 
 /// Takes the directory for this process.

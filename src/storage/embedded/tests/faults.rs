@@ -1,9 +1,9 @@
 //! Faults of the disk: nothing is acknowledged that is not durable, reads go on, writing resumes by itself.
 
 use super::*;
-use crate::protocol::ids::{RoomId, Seq, Shard};
-use crate::storage::conformance::support::{batch, seqs};
-use crate::storage::{EpochCell, MessageLog, Ownership, Rooms};
+use crate::protocol::ids::{RoomId, Seq, Shard, UserId};
+use crate::storage::conformance::support::{batch, seqs, user};
+use crate::storage::{CursorRow, Cursors, Effect, EpochCell, MessageLog, Ownership, Rooms, Users};
 use futures_util::future::join_all;
 use std::time::Duration;
 
@@ -196,12 +196,65 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
     assert_eq!(there(&open(&mounted.0.join("store"))).await, rows);
 }
 
+/// A power cut: what the device has not got is gone. Only where this process may mount a file system. The store lies on an
+/// image in a file; a copy of that file holds what was flushed, and nothing of what only the kernel knows.
+#[tokio::test]
+async fn a_power_cut_loses_nothing_that_was_promised() {
+    let t = Temporary::new();
+    let image = t.dir.path().join("image");
+    let Some(mounted) = Mounted::image(&image, "before") else {
+        eprintln!("not tested: this process may not mount a file system");
+        return;
+    };
+    let store = open(&mounted.0.join("store"));
+    let cursor = CursorRow { read: 5, read_n: 4, delivered: 7 };
+    store.raise(UserId(1), ROOM, cursor).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    store.apply(ROOM, Shard(0), vec![Effect::Mention(UserId(1), ROOM, 3)], false).await.unwrap();
+    for seq in 1..=50 {
+        let append = |room| store.append(batch(RoomId(room), seq, seq, seq - 1));
+        assert!(join_all((1..=8).map(append)).await.iter().all(|done| done.is_ok()));
+    }
+    assert!(store.create_user(user(1, "alice")).await.unwrap());
+    assert!(store.raise_epoch(Shard(1), EpochCell::default(), EpochCell { epoch: 1, token: 2 }).await.unwrap());
+    let copy = t.dir.path().join("copy");
+    std::fs::copy(&image, &copy).unwrap();
+
+    let after = Mounted::image(&copy, "after").unwrap();
+    let found = EmbeddedStore::open(&after.0.join("store"), options()).expect("the store after a power cut");
+    for room in 1..=8 {
+        assert_eq!(seqs(&found.rows(RoomId(room), 1, 4096).await.unwrap()), (1..=50).collect::<Vec<_>>(), "acknowledged, room {room}");
+    }
+    assert_eq!(found.user_by_name("alice").await.unwrap(), Some(user(1, "alice")));
+    assert_eq!(found.epoch(Shard(1)).await.unwrap().epoch, 1);
+    assert_eq!(found.cursors(UserId(1), &[ROOM]).await.unwrap(), [cursor], "a cursor, after a second");
+    assert_eq!(found.mentions(UserId(1), ROOM, 0, 9).await.unwrap(), 1, "an effect, with the next append");
+    found.close();
+    store.close();
+}
+
+/// A file system that goes away with it.
 struct Mounted(PathBuf);
 impl Mounted {
+    /// In memory, of this size.
     fn new(dir: &Path, mib: u32) -> Option<Mounted> {
-        let at = dir.join("disk");
+        let size = format!("size={mib}m");
+        Mounted::mount(dir.join("disk"), &["-t", "tmpfs", "-o", &size, "tmpfs"])
+    }
+    /// In a file, which is made if it is not there.
+    fn image(file: &Path, name: &str) -> Option<Mounted> {
+        if !file.exists() {
+            std::fs::File::create(file).unwrap().set_len(160 << 20).unwrap();
+            let made = std::process::Command::new("mkfs.ext4").args(["-q", "-F"]).arg(file).output();
+            if !made.is_ok_and(|d| d.status.success()) {
+                return None;
+            }
+        }
+        Mounted::mount(file.with_file_name(name), &["-o", "loop", file.to_str().unwrap()])
+    }
+    fn mount(at: PathBuf, args: &[&str]) -> Option<Mounted> {
         std::fs::create_dir(&at).unwrap();
-        let done = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"]).arg(&at).output();
+        let done = std::process::Command::new("mount").args(args).arg(&at).output();
         done.is_ok_and(|d| d.status.success()).then_some(Mounted(at))
     }
 }

@@ -37,9 +37,23 @@ async fn measure(outstanding: u64) -> (f64, Duration, Duration, f64) {
     (took.len() as f64 / 3.0, took[took.len() / 2], took[took.len() * 99 / 100], per_flush)
 }
 
+/// The device alone: 300 bytes and a flush, one after the other.
+fn flushes_per_second(dir: &Path) -> f64 {
+    let mut file = std::fs::File::create(dir.join("flushed")).unwrap();
+    file.set_len(64 << 20).unwrap();
+    let (begun, mut n) = (Instant::now(), 0);
+    while begun.elapsed() < Duration::from_secs(1) {
+        file.write_all(&[b'x'; 300]).unwrap();
+        file.sync_data().unwrap();
+        n += 1;
+    }
+    f64::from(n)
+}
+
 #[tokio::test]
 #[ignore = "a measurement"]
 async fn appends_per_second() {
+    println!("the device alone: {:.0} flushes/s", flushes_per_second(Temporary::new().dir.path()));
     for outstanding in [1, 64, 512] {
         let (rate, p50, p99, per_flush) = measure(outstanding).await;
         println!("{outstanding:4} outstanding: {rate:8.0} rows/s, p50 {p50:?}, p99 {p99:?}, {per_flush:.1} rows per flush");
