@@ -5,8 +5,11 @@ use super::super::arbitrary::{push, request};
 use super::*;
 use proptest::prelude::*;
 
-/// A JSON frame, and what is told about it: the code, the `ref`, and a part of the message; no part for a good frame.
-const REQUESTS: &[(&str, u64, Option<(Code, &str)>)] = &[
+/// A frame, the `ref` that is answered, and for a bad frame its code and a part of the message.
+type Vector = (&'static str, u64, Option<(Code, &'static str)>);
+
+/// JSON frames.
+const REQUESTS: &[Vector] = &[
     (r#"{"op":"ping","ref":1}"#, 1, None),
     (r#" {"ref":1,"op":"ping"} "#, 1, None),
     (r#"{"op":"p\u0069ng","ref":18446744073709551615}"#, u64::MAX, None),
@@ -63,7 +66,7 @@ fn check(name: &str, got: Result<(u64, Request), (u64, ApiError)>, reference: u6
 }
 
 /// MessagePack frames in hex: `82` a map of two, `a2 6f70` "op", `a4 70696e67` "ping", `a3 726566` "ref".
-const PACKED: &[(&str, u64, Option<(Code, &str)>)] = &[
+const PACKED: &[Vector] = &[
     ("82 a26f70 a470696e67 a3726566 01", 1, None),
     ("82 a3726566 cfffffffffffffffff a26f70 a470696e67", u64::MAX, None),
     ("de0002 da00026f70 d90470696e67 db00000003726566 01", 1, None),
