@@ -213,7 +213,7 @@ fn msgpack_form(frame: &[u8]) -> Result<(), ApiError> {
         let item = msgpack_item(&mut rest)?;
         if depth > 0 {
             let parent: &mut Open = &mut open[depth - 1];
-            if parent.map && parent.left % 2 == 0 && item != Item::Text {
+            if parent.map && parent.left.is_multiple_of(2) && item != Item::Text {
                 return Err(malformed(format!("a map's key at byte {} is not a string", frame.len() - rest.len())));
             }
             parent.left -= 1;
