@@ -98,7 +98,7 @@ pub enum Event {
         live: bool,
     },
     /// How a room stands, or that one came or went.
-    Standing(RoomStanding),
+    Standing(Box<RoomStanding>),
     /// Somebody types, or stopped.
     Typing(TypingPush),
     /// Somebody's cursors moved.
@@ -373,7 +373,7 @@ impl Worker {
                         let _ = answer.send(Err(ClientError::Undecided));
                     }
                 }
-                self.tell(Event::Standing(told)).await;
+                self.tell(Event::Standing(Box::new(told))).await;
             }
             Push::Resumed(resumed) => {
                 {
