@@ -1,1 +1,4 @@
 //! stub
+
+pub mod bench;
+pub mod chat;
