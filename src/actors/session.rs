@@ -433,7 +433,10 @@ impl Session {
         ctx.spawn(work.into_actor(self).map(move |result, me, ctx| {
             me.resuming = false;
             let done = result.is_ok();
-            me.answer(reference, result.map(|()| ops::Ok::default()));
+            // The last page is answered by its `resumed`.
+            if !(last && done) {
+                me.answer(reference, result.map(|()| ops::Ok::default()));
+            }
             if last && done {
                 me.stage = Stage::Live;
                 me.listed = HashSet::new();

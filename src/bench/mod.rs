@@ -118,3 +118,65 @@ pub fn run(plan: &Plan, target: &Target) -> Result<Value, BenchError> {
     let stage = setup::stage(plan, target)?;
     driver::Driver::new(plan, stage)?.run()
 }
+
+// The bare server is a program of its own for measuring; here it is what the driver is tested against.
+#[cfg(test)]
+#[path = "../../benches/ceilings/broadcast.rs"]
+mod broadcast;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    fn bare_server() -> Target {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        std::thread::spawn(move || broadcast::run(&address.to_string()).map_err(|e| e.to_string()));
+        while TcpStream::connect(address).is_err() {
+            std::thread::yield_now();
+        }
+        Target::Bare { address, pid: Some(std::process::id()) }
+    }
+    fn plan(load: Load) -> Plan {
+        let short = Duration::from_millis(200);
+        Plan {
+            rooms: 2,
+            members: 3,
+            senders: 2,
+            users_per_room: 3,
+            load,
+            size: 64,
+            warmup: short,
+            measure: short,
+            drain: short * 50,
+            opening_max: 2,
+        }
+    }
+
+    #[test]
+    fn a_closed_loop_delivers_everything_once_to_everybody() {
+        let result = run(&plan(Load::Closed { window: 3 }), &bare_server()).unwrap();
+        let number = |key: &str| result[key].as_f64().unwrap();
+        assert!(number("acked_per_s") > 0.0 && number("deliveries_per_s") > number("acked_per_s"), "{result}");
+        for key in ["lost", "doubled", "unanswered", "ended", "errors"] {
+            assert_eq!(number(key), 0.0, "{key}: {result}");
+        }
+        assert!(result["ack_ms"]["p50"].as_f64().unwrap() > 0.0 && result["deliver_ms"]["count"].as_u64().unwrap() > 0, "{result}");
+    }
+
+    #[test]
+    fn an_open_loop_sends_by_the_clock() {
+        let result = run(&plan(Load::Open { rate: 200.0 }), &bare_server()).unwrap();
+        let sent = result["sent"].as_u64().unwrap();
+        assert!((70..=90).contains(&sent), "0.4 s at 200/s: {result}");
+        assert_eq!((result["lost"].as_u64(), result["unanswered"].as_u64()), (Some(0), Some(0)), "{result}");
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_an_error_and_not_a_result() {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let result = run(&plan(Load::Closed { window: 1 }), &Target::Bare { address, pid: None });
+        assert!(matches!(result, Err(BenchError::NotOpened { joined: 0, wanted: 6, .. })), "{result:?}");
+    }
+}

@@ -259,9 +259,8 @@ impl Chat {
     fn show_held(&mut self) -> io::Result<()> {
         while let Some((entry, live)) = self.held.front() {
             let known = self.screen.knows(entry.by) && self.worker.client.view(|r| r.room(entry.room).is_some_and(|r| r.summary.is_some()));
-            let waited = self.lookup.is_some();
             if !known && self.held.len() <= HELD_MAX {
-                if !waited {
+                if self.lookup.is_none() {
                     self.lookup = Some(self.worker.names(entry.room));
                 }
                 return Ok(());

@@ -3,8 +3,8 @@
 //! One [`TestClient`] is one replica: its rooms' state and its history go on over reconnects. A task of its own takes every
 //! push as it comes, so a test that waits for an answer never stops the socket from being read.
 
-use super::node::{TestNode, TestUser};
 use super::SOON;
+use super::node::{TestNode, TestUser};
 use hubbub::check::history::{Acked, History as Written, Saw, Sent, Via, What};
 use hubbub::check::recorder::{Recorder, now};
 use hubbub::check::{self, Options as Rules, Verdict};
@@ -211,7 +211,8 @@ impl TestClient {
         let opened = Connection::open(&node.url(), &self.user.token, self.format, &self.options).await;
         let (connection, mut pushes) = opened.unwrap_or_else(|e| panic!("the observer connects: {e}"));
         let asking = connection.clone();
-        let asked = tokio::spawn(async move { asking.request(Request::Resume(Resume { rooms: vec![Have { room, have: 0 }], last: true })).await });
+        let asked =
+            tokio::spawn(async move { asking.request(Request::Resume(Resume { rooms: vec![Have { room, have: 0 }], last: true })).await });
         let (mut from, mut head, mut saws) = (0, 0, Vec::new());
         let reading = async {
             loop {
@@ -220,7 +221,9 @@ impl TestClient {
                         assert_ne!(told.standing, Standing::Resync, "the log is too long to be read by a resume");
                         (from, head) = (told.from, told.head);
                     }
-                    Push::Entries(page) if page.room == room => saws.extend(page.entries.iter().map(|e| What::Saw(Saw::entry(e, Via::Log)))),
+                    Push::Entries(page) if page.room == room => {
+                        saws.extend(page.entries.iter().map(|e| What::Saw(Saw::entry(e, Via::Log))))
+                    }
                     Push::Entry(e) if e.room == room && e.seq <= head => saws.push(What::Saw(Saw::entry(&e, Via::Log))),
                     Push::Resumed(_) => return,
                     _ => {}
@@ -236,7 +239,8 @@ impl TestClient {
 
 async fn ask(connection: &Connection, inner: &Inner, mut request: Request) -> Result<Reply, ClientError> {
     let Some(sent) = Sent::request(&request) else { return connection.request(request).await };
-    let (cid, room) = once(&mut request).map(|(cid, room, _)| (cid, room.unwrap_or_default())).expect("what makes an entry has a client id");
+    let (cid, room) =
+        once(&mut request).map(|(cid, room, _)| (cid, room.unwrap_or_default())).expect("what makes an entry has a client id");
     let (joins, leaves) = (matches!(request, Request::Join(_)), matches!(request, Request::Leave(_)));
     inner.recorder.note(What::Sent(sent));
     let result = connection.request(request).await;

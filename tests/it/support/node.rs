@@ -166,8 +166,10 @@ impl TestNode {
     /// The sum of a metric over all its labels.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = self.metrics().await;
-        let of = |line: &str| line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' '])).map(|r| r.rsplit(' ').next().map(str::parse));
-        text.lines().filter_map(of).flatten().map(|value| value.expect("a number")).sum()
+        let of = |line: &str| {
+            line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' '])).map(|r| r.rsplit(' ').next().map(str::parse::<f64>))
+        };
+        text.lines().filter_map(of).flatten().map(|value| value.expect("a number")).sum::<f64>()
     }
     /// A call of the operators' interface.
     pub async fn operate(&self, method: &'static str, path: &str, body: Option<Value>) -> Result<Value, ClientError> {
@@ -188,19 +190,17 @@ impl TestNode {
     }
     /// Waits for the end.
     pub async fn wait(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("the node was started");
-        let mut ended = None;
         let end = tokio::time::Instant::now() + SOON;
-        while ended.is_none() && tokio::time::Instant::now() < end {
+        loop {
+            // It stays ours until it has ended, so that dropping this node kills one that does not.
+            let child = self.child.as_mut().expect("the node was started");
+            if let Some(status) = child.try_wait().expect("a process of ours") {
+                self.child = None;
+                return status;
+            }
+            assert!(tokio::time::Instant::now() < end, "the node did not end within {SOON:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
-            ended = child.try_wait().expect("a process of ours");
         }
-        if ended.is_none() {
-            // It must not outlive the test.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        ended.unwrap_or_else(|| panic!("the node did not end within {SOON:?}"))
     }
     /// SIGSTOP: the process stands still and keeps its sockets.
     pub fn pause(&self) {
