@@ -169,7 +169,7 @@ impl Storm {
 enum Slot<A: Actor, M> {
     Live(Addr<A>, u64),
     /// It is ending; what comes meanwhile goes to its next life.
-    Stopping(Addr<A>, u64, Vec<M>),
+    Stopping(u64, Vec<M>),
 }
 
 /// See the module.
@@ -226,7 +226,7 @@ impl Guardian {
     fn to_room(&mut self, room: RoomId, msg: RoomMsg) {
         match self.rooms.get_mut(&room) {
             Some(Slot::Live(addr, _)) => addr.do_send(msg),
-            Some(Slot::Stopping(_, _, held)) if held.len() < HELD_MAX => held.push(msg),
+            Some(Slot::Stopping(_, held)) if held.len() < HELD_MAX => held.push(msg),
             Some(Slot::Stopping(..)) => msg.refuse(ApiError::new(Code::Busy, "too much is waiting for this room")),
             None => match self.paused(Child::Room(room)) {
                 Some(wait) => msg.refuse(ApiError::after(Code::Unavailable, "this room keeps failing and is being rebuilt", wait)),
@@ -292,7 +292,7 @@ impl Guardian {
         match child {
             Child::Room(room) => {
                 let current = match self.rooms.get(&room) {
-                    Some(Slot::Live(_, g) | Slot::Stopping(_, g, _)) => *g == generation,
+                    Some(Slot::Live(_, g) | Slot::Stopping(g, _)) => *g == generation,
                     None => false,
                 };
                 if !current {
@@ -303,7 +303,7 @@ impl Guardian {
                 if panicked {
                     self.rebuild_room(room);
                 }
-                if let Some(Slot::Stopping(_, _, held)) = slot {
+                if let Some(Slot::Stopping(_, held)) = slot {
                     held.into_iter().for_each(|msg| self.to_room(room, msg));
                 }
             }
@@ -360,7 +360,7 @@ impl Guardian {
                 {
                     let addr = addr.clone();
                     addr.do_send(RoomMsg::Stop);
-                    self.rooms.insert(room, Slot::Stopping(addr, generation, Vec::new()));
+                    self.rooms.insert(room, Slot::Stopping(generation, Vec::new()));
                 }
             }
             Child::Presence(user) => {
