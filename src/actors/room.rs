@@ -290,6 +290,19 @@ impl Room {
         if !rows.is_empty() {
             self.append(rows, batch, ctx);
         }
+        // A room that does not exist must not cost an actor for a minute each time somebody asks for it.
+        if let Phase::Ready(ready) = &self.phase
+            && ready.log.kind().is_none()
+            && self.is_quiet()
+        {
+            self.ask_to_stop();
+        }
+    }
+
+    fn ask_to_stop(&mut self) {
+        if !std::mem::replace(&mut self.asked_to_stop, true) {
+            self.local.guardian.do_send(GuardianMsg::MayStop(Child::Room(self.room), self.guard.generation()));
+        }
     }
 
     fn append(&mut self, rows: Vec<LogRow>, batch: Batch, ctx: &mut Context<Self>) {
@@ -668,9 +681,8 @@ impl Room {
             self.local.fan_out(self.room, || Envelope::Head { room: self.room, head });
         }
         let idle = Duration::from_millis(self.local.node.config.rooms.idle_ms);
-        if self.active.elapsed() > idle && self.is_quiet() && !self.asked_to_stop {
-            self.asked_to_stop = true;
-            self.local.guardian.do_send(GuardianMsg::MayStop(Child::Room(self.room), self.guard.generation()));
+        if self.active.elapsed() > idle && self.is_quiet() {
+            self.ask_to_stop();
         }
     }
 
