@@ -411,6 +411,7 @@ impl Room {
         let Phase::Ready(ready) = &mut self.phase else { return };
         let Some(last) = batch.entries.last().map(|(e, _)| e.seq) else { return };
         ready.log.commit(last);
+        self.local.node.claims.note_committed(self.room, last);
         self.appended = Instant::now();
         metrics().append_duration_seconds.observe(batch.since.elapsed().as_secs_f64());
         for (reply, recent) in batch.replies {
@@ -704,10 +705,11 @@ impl Room {
             let (tx, rx) = oneshot::channel();
             applying.do_send(applier::Finish { room, reply: tx });
             let _ = tokio::time::timeout(reading::READ_TIMEOUT, rx).await;
-            if let Err(error) = reading::in_time(node.store.mark(room, head)).await {
+            let marked = reading::in_time(node.store.mark(room, head)).await;
+            if let Err(error) = &marked {
                 tracing::warn!(%error, "no marker could be written for a room that ends; its next start reads more");
             }
-            node.claims.deactivate(room);
+            node.claims.deactivate(room, marked.is_ok());
         };
         ctx.spawn(end.into_actor(self).map(|(), _, ctx| ctx.stop()));
     }
