@@ -8,4 +8,5 @@ mod house;
 mod house_docs;
 mod powercut_store;
 mod powercut_tool;
+mod promises;
 mod support;

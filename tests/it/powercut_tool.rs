@@ -31,6 +31,14 @@ pub fn preload(command: &mut Command, live: &Path, image: &Path, fault: Option<&
     }
 }
 
+/// The same as settings, for a process that somebody else starts.
+pub fn environment(live: &Path, image: &Path, fault: Option<&Path>) -> Vec<(String, String)> {
+    let mut command = Command::new("");
+    preload(&mut command, live, image, fault);
+    let text = |s: &std::ffi::OsStr| s.to_str().expect("a path of the test's own").to_owned();
+    command.get_envs().map(|(name, value)| (text(name), text(value.expect("set, not removed")))).collect()
+}
+
 const STEPS: &str = "HUBBUB_TEST_POWERCUT_STEPS";
 
 fn create(path: PathBuf, text: &str) -> File {

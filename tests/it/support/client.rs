@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 /// Pushes that a test may leave unread; a test that leaves more has forgotten them.
 const PUSHES_MAX: usize = 1_000_000;
@@ -46,6 +47,8 @@ pub struct TestClient {
     format: Format,
     options: Options,
     inner: Arc<Inner>,
+    /// Takes the pushes of the connection that is there now.
+    collecting: JoinHandle<()>,
 }
 
 impl TestClient {
@@ -59,17 +62,25 @@ impl TestClient {
         let recorder = Recorder::new(user.id, replica);
         let inner = Arc::new(Inner { state: Mutex::default(), recorder, came: watch::channel(0).0 });
         inner.state.lock().replica.signed_in(user.id);
-        let connection = inner.clone().open(&node.url(), user, format, &options).await;
-        let client = TestClient { user: user.clone(), connection, format, options, inner };
+        let (connection, collecting) = inner.clone().open(&node.url(), user, format, &options).await;
+        let client = TestClient { user: user.clone(), connection, format, options, inner, collecting };
         client.catch_up().await;
         client
     }
 
     /// Connects again (the old connection is closed if it still lives), and resumes from what it has.
     pub async fn reconnect(&mut self, node: &TestNode) {
-        self.connection.close().await;
-        self.connection = self.inner.clone().open(&node.url(), &self.user, self.format, &self.options).await;
+        self.disconnect().await;
+        (self.connection, self.collecting) = self.inner.clone().open(&node.url(), &self.user, self.format, &self.options).await;
         self.catch_up().await;
+    }
+
+    /// Closes the connection. What it had brought is taken in and written down when this returns.
+    pub async fn disconnect(&mut self) {
+        self.connection.close().await;
+        if !self.collecting.is_finished() {
+            (&mut self.collecting).await.expect("the collector does not panic");
+        }
     }
 
     async fn catch_up(&self) {
@@ -264,12 +275,12 @@ async fn ask(connection: &Connection, inner: &Inner, mut request: Request) -> Re
 }
 
 impl Inner {
-    async fn open(self: Arc<Self>, url: &str, user: &TestUser, format: Format, options: &Options) -> Connection {
+    async fn open(self: Arc<Self>, url: &str, user: &TestUser, format: Format, options: &Options) -> (Connection, JoinHandle<()>) {
         let opened = Connection::open(url, &user.token, format, options).await;
         let (connection, pushes) = opened.unwrap_or_else(|e| panic!("{} connects: {e}", user.name));
         self.recorder.note(What::Connected);
-        tokio::spawn(self.collect(connection.clone(), pushes));
-        connection
+        let collecting = tokio::spawn(self.collect(connection.clone(), pushes));
+        (connection, collecting)
     }
 
     /// Takes every push of one connection.
