@@ -555,7 +555,9 @@ impl Room {
 
     /// A request that becomes no entry.
     fn done(&mut self, ask: Ask) {
-        let Phase::Ready(ready) = &self.phase else { return };
+        if !matches!(self.phase, Phase::Ready(_)) {
+            return;
+        }
         let user = ask.caller.user;
         match &ask.request {
             Request::Typing(typing) => {
@@ -565,7 +567,8 @@ impl Room {
                 ask.reply.send(Ok(Answer::default()));
             }
             Request::Cursor(cursor) => self.move_cursor(user, cursor.clone(), ask.reply),
-            _ => ask.reply.send(Ok(Answer { seq: Some(ready.log.committed()), ..Answer::default() })),
+            // Nothing was written, so there is no entry to name (a head that the caller may not know least of all).
+            _ => ask.reply.send(Ok(Answer::default())),
         }
     }
 
@@ -627,7 +630,7 @@ impl Room {
             match result.unwrap_or_else(|_| Err(StorageError::Failed("the applier ended".into()))) {
                 Ok(()) => {
                     ready.log.subscribed(who, role);
-                    ask.reply.send(Ok(Answer { seq: Some(seq), ..Answer::default() }));
+                    ask.reply.send(Ok(Answer::default()));
                 }
                 Err(error) => ask.reply.send(Err(storage_error(error))),
             }
@@ -642,7 +645,7 @@ impl Room {
             if ready.log.committed() == 0 {
                 ready.on_commit.push((1, RoomMsg::Create { by, create, reply }));
             } else {
-                reply.send(Ok(Answer { room: Some(self.room), seq: Some(1), ..Answer::default() }));
+                reply.send(Ok(Answer { room: Some(self.room), ..Answer::default() }));
             }
             return Next::Done;
         }
