@@ -708,7 +708,7 @@ impl Room {
             let (tx, rx) = oneshot::channel();
             applying.do_send(applier::Finish { room, reply: tx });
             let _ = tokio::time::timeout(reading::READ_TIMEOUT, rx).await;
-            let marked = reading::in_time(node.store.mark(room, head)).await;
+            let marked = if head == 0 { Ok(()) } else { reading::in_time(node.store.mark(room, head)).await };
             if let Err(error) = &marked {
                 tracing::warn!(%error, "no marker could be written for a room that ends; its next start reads more");
             }
