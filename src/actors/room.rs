@@ -431,8 +431,10 @@ impl Room {
             self.local.delivery.do_send(Deliver { room: self.room, messages, members });
         }
         let waiting: Vec<RoomMsg> = ready.on_commit.extract_if(.., |(seq, _)| *seq <= last).map(|(_, msg)| msg).collect();
+        // What was found out, or is being found out, is for the front request: that one stays where it is.
+        let at = usize::from(ready.finding || ready.searched.is_some()).min(self.queue.len());
         for msg in waiting.into_iter().rev() {
-            self.queue.push_front(msg);
+            self.queue.insert(at, msg);
         }
         self.apply(batch.entries);
     }
