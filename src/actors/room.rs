@@ -11,7 +11,7 @@ use super::applier::{self, Applicable};
 use super::delivery::Deliver;
 use super::guardian::{Child, ChildGuard, GuardianMsg, Local};
 use super::loading::{self, Loaded};
-use super::node::now_ms;
+use super::node::{NodeContext, now_ms};
 use super::reading;
 use super::router::{Answer, Reply, Verdict};
 use crate::bus::{Envelope, Framed, FramedEntry};
@@ -243,7 +243,10 @@ impl Room {
                 for msg in self.queue.drain(..) {
                     match msg {
                         RoomMsg::Verdict { user, reply } => {
-                            let _ = reply.send(verdict(self.room, log, user).ok_or_else(|| error.clone()));
+                            match verdict(self.room, log, user) {
+                                Some(verdict) => drop(reply.send(Ok(verdict))),
+                                None => look_up(self.local.node.clone(), self.room, log.committed(), user, reply),
+                            }
                         }
                         other => other.refuse(error.clone()),
                     }
@@ -617,6 +620,11 @@ impl Room {
     /// A channel's subscription: written durably, then answered; not an entry.
     fn subscribe(&mut self, who: UserId, role: Option<crate::protocol::entry::Role>, ask: Ask, ctx: &mut Context<Self>) -> Next {
         let Phase::Ready(ready) = &mut self.phase else { return Next::Done };
+        if ready.log.standing_in_flight(who) {
+            // An entry about the same user would be applied after this and undo it.
+            ready.on_commit.push((ready.log.head(), RoomMsg::Ask(Box::new(ask))));
+            return Next::Done;
+        }
         // The rows of entries that are still being applied must not overwrite this one: one after the other.
         ready.finding = true;
         let (tx, rx) = oneshot::channel();
@@ -624,12 +632,24 @@ impl Room {
         let seq = ready.log.committed();
         self.local.applier.do_send(applier::Subscribe { room: self.room, user: who, was, role, seq, reply: tx });
         let epoch = ready.epoch;
-        ctx.spawn(rx.into_actor(self).map(move |result, me, ctx| {
-            let Phase::Ready(ready) = &mut me.phase else { return };
-            if ready.epoch == epoch {
-                ready.finding = false;
+        let written = async move {
+            match tokio::time::timeout(APPEND_TIMEOUT, rx).await {
+                Ok(result) => result.unwrap_or_else(|_| Err(StorageError::Failed("the applier ended".into()))),
+                Err(_) => Err(StorageError::InDoubt("the subscription was not written in time".into())),
             }
-            match result.unwrap_or_else(|_| Err(StorageError::Failed("the applier ended".into()))) {
+        };
+        ctx.spawn(written.into_actor(self).map(move |result, me, ctx| {
+            let Phase::Ready(ready) = &mut me.phase else { return };
+            if ready.epoch != epoch {
+                return; // the life after the last load has read what became of it
+            }
+            ready.finding = false;
+            match result {
+                Err(StorageError::InDoubt(why)) => {
+                    let error = storage_error(StorageError::InDoubt(why));
+                    ask.reply.send(Err(error.clone()));
+                    return me.fail(error, ctx);
+                }
                 Ok(()) => {
                     ready.log.subscribed(who, role);
                     ask.reply.send(Ok(Answer::default()));
@@ -680,9 +700,11 @@ impl Room {
 
     /// Now and then: tells the head once more when nothing followed, and ends a room that is idle.
     fn tick(&mut self, _: &mut Context<Self>) {
-        let Phase::Ready(ready) = &self.phase else { return };
-        let head = ready.log.committed();
-        if self.told < head && self.appended.elapsed() >= SETTLED {
+        if let Phase::Ready(ready) = &self.phase
+            && self.told < ready.log.committed()
+            && self.appended.elapsed() >= SETTLED
+        {
+            let head = ready.log.committed();
             self.told = head;
             self.local.fan_out(self.room, || Envelope::Head { room: self.room, head });
         }
@@ -733,6 +755,18 @@ fn verdict(room: RoomId, log: &RoomLog, user: UserId) -> Option<Verdict> {
     let standing = log.standing(user)?;
     let member = allows(kind, standing, Act::Read).is_ok() || crate::sabotage::is("no_membership_check");
     Some(Verdict { room, member, head })
+}
+
+/// The verdict on a member of a channel, whose memberships are not in memory, while the log cannot be written.
+fn look_up(node: Arc<NodeContext>, room: RoomId, head: Seq, user: UserId, reply: oneshot::Sender<Result<Verdict, ApiError>>) {
+    actix::spawn(async move {
+        let found = loading::find(&node, room, user, None, Need::Standing(user)).await.map_err(storage_error);
+        let _ = reply.send(found.map(|found| {
+            let standing = if let loading::Found::Standing(_, standing) = found { standing } else { Standing::Stranger };
+            let member = allows(crate::protocol::entry::RoomKind::Channel, standing, Act::Read).is_ok();
+            Verdict { room, member, head }
+        }));
+    });
 }
 
 impl Actor for Room {
