@@ -381,6 +381,8 @@ impl Guardian {
             GuardianMsg::Room(room, msg) => self.to_room(room, msg),
             GuardianMsg::Presence(user, msg) => self.to_presence(user, msg),
             GuardianMsg::Attach { user, node, rooms, reply } => self.attach(user, node, rooms, reply),
+            // A hub may have begun to follow since this was sent, and its own message may have been faster.
+            GuardianMsg::NoInterest(room) if self.local.node.hubs.follows(room) => {}
             GuardianMsg::NoInterest(room) => {
                 self.local.interest.borrow_mut().remove(&room);
             }
