@@ -421,12 +421,13 @@ async fn verdicts(
 ) -> Result<Vec<Verdict>, ApiError> {
     let mut out = Vec::with_capacity(idle.len() + active.len());
     if !idle.is_empty() {
-        // Membership first: a head that is newer than it is corrected by the hub, which hears of every end of a membership.
-        let members = super::reading::in_time(node.store.memberships(user, &idle)).await.map_err(super::room::storage_error)?;
+        // Heads first: a membership that ends meanwhile ends at a later seq, and that the hub hears of and corrects.
         let heads = super::reading::in_time(node.store.heads(&idle)).await.map_err(super::room::storage_error)?;
+        let heads: Vec<_> = idle.iter().zip(heads).map(|(room, head)| head.max(node.claims.committed(*room))).collect();
+        let members = super::reading::in_time(node.store.memberships(user, &idle)).await.map_err(super::room::storage_error)?;
         for ((room, member), head) in idle.into_iter().zip(members).zip(heads) {
             let member = member.is_some_and(|m| m.role.is_some()) || crate::sabotage::is("no_membership_check");
-            out.push(Verdict { room, member, head: head.max(node.claims.committed(room)) });
+            out.push(Verdict { room, member, head });
         }
     }
     for rx in active {
