@@ -731,14 +731,20 @@ impl Room {
             // Everything applied, then a marker: the next life finds a clean tail, and readers need no owner.
             let (tx, rx) = oneshot::channel();
             applying.do_send(applier::Finish { room, reply: tx });
-            let _ = tokio::time::timeout(reading::READ_TIMEOUT, rx).await;
+            let applied = matches!(tokio::time::timeout(reading::READ_TIMEOUT, rx).await, Ok(Ok(())));
             let marked = if head == 0 { Ok(()) } else { reading::in_time(node.store.mark(room, head)).await };
             if let Err(error) = &marked {
                 tracing::warn!(%error, "no marker could be written for a room that ends; its next start reads more");
             }
             node.claims.deactivate(room, marked.is_ok());
+            applied && marked.is_ok()
         };
-        ctx.spawn(end.into_actor(self).map(|(), _, ctx| ctx.stop()));
+        ctx.spawn(end.into_actor(self).map(|settled, me, ctx| {
+            if settled {
+                me.guard.settled();
+            }
+            ctx.stop();
+        }));
     }
 }
 
