@@ -53,7 +53,14 @@ pub async fn read(node: &NodeContext, user: UserId, request: Request) -> Result<
 /// The committed head of a room that the user may read. Asks the owner, without following the room.
 async fn readable_head(node: &NodeContext, user: UserId, room: RoomId) -> Result<Seq> {
     let verdicts = node.router.look(user, room).await?;
-    if verdicts.member { Ok(verdicts.head) } else { Err(not_found()) }
+    if verdicts.member {
+        return Ok(verdicts.head);
+    }
+    // A channel's existence is public; what is hidden looks like what is not there (policy.rs).
+    match in_time(node.store.rooms(&[room])).await.map_err(storage_error)?.pop().flatten() {
+        Some(row) if row.kind == RoomKind::Channel => Err(ApiError::new(Code::Forbidden, "only members may read this channel")),
+        _ => Err(not_found()),
+    }
 }
 
 async fn members(node: &NodeContext, user: UserId, ask: &Members) -> Result<Success> {
@@ -91,6 +98,13 @@ pub async fn exists(node: &NodeContext, users: &[UserId]) -> Result<()> {
     }
 }
 
+/// Whether a request of `user` may name `other`: who does not exist cannot be brought in or put out, and who blocks the caller is
+/// not there to be brought in.
+pub async fn may_be_named(node: &NodeContext, user: UserId, other: UserId, invited: bool) -> Result<()> {
+    exists(node, &[other]).await?;
+    if invited { may_bring_in(node, user, other).await } else { Ok(()) }
+}
+
 /// Creates a room once per client id (a direct room: once per pair).
 async fn create(node: &NodeContext, user: UserId, create: Create) -> Result<Success> {
     let mut create = create;
@@ -123,7 +137,7 @@ async fn create(node: &NodeContext, user: UserId, create: Create) -> Result<Succ
     let (reply, answer) = Reply::task();
     node.router.to_room(room, RoomMsg::Create { by: user, create: Box::new(create), reply });
     let answer = answer.await.map_err(|_| lost())??;
-    Ok(Success { room: Some(room), seq: answer.seq, ..Success::default() })
+    Ok(Success { room: Some(room), seq: answer.seq, n: answer.n, id: answer.id, at: answer.at, ..Success::default() })
 }
 
 /// A user who blocks the caller looks like one who does not exist.
@@ -172,11 +186,14 @@ fn unwatch(hub: &Rc<Hub>, seat: &Rc<Seat>, user: UserId) {
 }
 
 /// The user and another became contacts, or are no longer: watch, or stop.
-pub async fn contact_changed(hub: &Rc<Hub>, seat: &Rc<Seat>, other: UserId) {
+pub async fn contact_changed(hub: &Rc<Hub>, seat: &Rc<Seat>, other: UserId, may_watch: bool) {
     let node = &hub.node;
     let Ok(states) = in_time(node.store.contact_states(seat.user.get(), &[other])).await else { return };
     if states.first() != Some(&Some(ContactState::Accepted)) {
         return unwatch(hub, seat, other);
+    }
+    if !may_watch {
+        return;
     }
     seat.watching.borrow_mut().insert(other);
     for push in node.router.watch(seat.user.get(), hub.index, &[other]).await {

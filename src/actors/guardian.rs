@@ -424,7 +424,7 @@ async fn verdicts(
         let heads = super::reading::in_time(node.store.heads(&idle)).await.map_err(super::room::storage_error)?;
         for ((room, member), head) in idle.into_iter().zip(members).zip(heads) {
             let member = member.is_some_and(|m| m.role.is_some()) || crate::sabotage::is("no_membership_check");
-            out.push(Verdict { room, member, head });
+            out.push(Verdict { room, member, head: head.max(node.claims.committed(room)) });
         }
     }
     for rx in active {

@@ -31,6 +31,8 @@ use std::time::{Duration, Instant};
 const RECENT_MAX: usize = 64;
 /// Entries held while a hole is read.
 const HELD_MAX: usize = 4_096;
+/// Channels left during one session; then it resumes.
+const LEFT_MAX: usize = 10_000;
 /// The longest hole that a hub reads by itself.
 const HOLE_MAX: u64 = 10_000;
 /// Envelopes that may wait for one hub.
@@ -64,6 +66,8 @@ pub struct Seat {
     pub oldest: Cell<Option<Instant>>,
     /// Rooms whose feeds it is attached to.
     pub rooms: RefCell<HashSet<RoomId>>,
+    /// Rooms that were left without an entry since it last asked whether it may follow them.
+    pub left: RefCell<HashSet<RoomId>>,
     /// Users whose presence it watches.
     pub watching: RefCell<HashSet<UserId>>,
 }
@@ -213,6 +217,9 @@ impl Hub {
         {
             return Attach::PutOut(seq);
         }
+        if seat.left.borrow().contains(&room) {
+            return Attach::PutOut(position);
+        }
         let next = *feed.next.get_or_insert(as_of + 1);
         let missing = next.saturating_sub(position + 1);
         if missing as usize > feed.recent.len() {
@@ -227,8 +234,21 @@ impl Hub {
         Attach::Done
     }
 
-    /// The user's membership ended without an entry.
+    /// Whether the room's feed in this thread has passed `seq`.
+    pub fn has_given(&self, room: RoomId, seq: Seq) -> bool {
+        self.feeds.borrow().get(&room).is_none_or(|feed| feed.next.is_none_or(|next| next > seq))
+    }
+
+    /// The user's membership ended without an entry. A catch-up that was allowed before is told by `Seat::left`: there is no seq to
+    /// tell it by.
     fn put_out(&self, user: UserId, room: RoomId, seq: Seq) {
+        for seat in self.seats_of(user) {
+            let mut left = seat.left.borrow_mut();
+            left.insert(room);
+            if left.len() > LEFT_MAX {
+                seat.conn.finish(Close::RESUME);
+            }
+        }
         if let Some(feed) = self.feeds.borrow_mut().get_mut(&room) {
             feed.remove(room, user, seq);
         }

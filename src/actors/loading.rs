@@ -44,6 +44,7 @@ pub async fn load(node: &NodeContext, room: RoomId) -> std::result::Result<Loade
         Err(why) => {
             // It cannot write; up to the committed head it can be read without owning anything (rule 8).
             let head = in_time(node.store.heads(&[room])).await.ok().and_then(|h| h.first().copied());
+            let head = head.map(|h| h.max(node.claims.committed(room)));
             let readable = match head {
                 Some(head) => state(node, room, head).await.ok().map(|(log, ..)| Box::new(log)),
                 None => None,
@@ -56,11 +57,12 @@ pub async fn load(node: &NodeContext, room: RoomId) -> std::result::Result<Loade
 /// Rules 3 and 4: an epoch of one's own first, then the tail, then the chain above the base again under that epoch.
 async fn take_over(node: &NodeContext, room: RoomId) -> Result<(Epoch, Seq)> {
     let shard = node.router.shard(room);
+    let known = node.claims.committed(room);
     let mut epoch = node.claims.activate(shard, room, Epoch(0)).await?;
-    let mut takeover = chain::takeover(&in_time(node.store.tail(room)).await?);
+    let mut takeover = chain::takeover(&in_time(node.store.tail(room)).await?, known);
     if takeover.highest >= epoch {
         epoch = node.claims.activate(shard, room, takeover.highest).await?;
-        takeover = chain::takeover(&in_time(node.store.tail(room)).await?);
+        takeover = chain::takeover(&in_time(node.store.tail(room)).await?, known);
     }
     let head = takeover.base + takeover.adopt.len() as u64;
     if takeover.adopt.is_empty() || crate::sabotage::is("reuse_seq") {

@@ -62,6 +62,7 @@ async fn follow(hub: &Rc<Hub>, seat: &Rc<Seat>, rooms: &[(RoomId, Option<Seq>)])
     let node = &hub.node;
     let ids: Vec<RoomId> = rooms.iter().map(|(room, _)| *room).collect();
     hub.follow(&ids);
+    may_follow_again(seat, &ids);
     let verdicts = node.router.attach(seat.user.get(), node.placement.me(), &ids).await?;
     let verdicts: HashMap<RoomId, Verdict> = verdicts.into_iter().map(|v| (v.room, v)).collect();
     let max = node.config.rooms.resume_entries_max;
@@ -118,6 +119,7 @@ async fn stand(
 pub async fn joined(hub: &Rc<Hub>, seat: &Rc<Seat>, room: RoomId, seq: Seq) -> Result<(), ApiError> {
     let node = &hub.node;
     hub.follow(&[room]);
+    may_follow_again(seat, &[room]);
     let verdicts = node.router.attach(seat.user.get(), node.placement.me(), &[room]).await?;
     let Some(verdict) = verdicts.first().filter(|v| v.member) else { return Ok(()) };
     let summary = reading::summaries(node, seat.user.get(), &[room]).await.map_err(storage_error)?.pop();
@@ -126,6 +128,12 @@ pub async fn joined(hub: &Rc<Hub>, seat: &Rc<Seat>, room: RoomId, seq: Seq) -> R
         _ => seq.saturating_sub(1),
     };
     stand(hub, seat, *verdict, Standing::Joined, from.min(verdict.head), summary).await
+}
+
+/// What was left before the owner is asked is the owner's to know; what is left from now on ends the catch-up.
+fn may_follow_again(seat: &Seat, rooms: &[RoomId]) {
+    let mut left = seat.left.borrow_mut();
+    left.retain(|room| !rooms.contains(room));
 }
 
 /// A room that the user is no longer in.

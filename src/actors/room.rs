@@ -290,6 +290,19 @@ impl Room {
         if !rows.is_empty() {
             self.append(rows, batch, ctx);
         }
+        // A room that does not exist must not cost an actor for a minute each time somebody asks for it.
+        if let Phase::Ready(ready) = &self.phase
+            && ready.log.kind().is_none()
+            && self.is_quiet()
+        {
+            self.ask_to_stop();
+        }
+    }
+
+    fn ask_to_stop(&mut self) {
+        if !std::mem::replace(&mut self.asked_to_stop, true) {
+            self.local.guardian.do_send(GuardianMsg::MayStop(Child::Room(self.room), self.guard.generation()));
+        }
     }
 
     fn append(&mut self, rows: Vec<LogRow>, batch: Batch, ctx: &mut Context<Self>) {
@@ -398,6 +411,7 @@ impl Room {
         let Phase::Ready(ready) = &mut self.phase else { return };
         let Some(last) = batch.entries.last().map(|(e, _)| e.seq) else { return };
         ready.log.commit(last);
+        self.local.node.claims.note_committed(self.room, last);
         self.appended = Instant::now();
         metrics().append_duration_seconds.observe(batch.since.elapsed().as_secs_f64());
         for (reply, recent) in batch.replies {
@@ -541,7 +555,9 @@ impl Room {
 
     /// A request that becomes no entry.
     fn done(&mut self, ask: Ask) {
-        let Phase::Ready(ready) = &self.phase else { return };
+        if !matches!(self.phase, Phase::Ready(_)) {
+            return;
+        }
         let user = ask.caller.user;
         match &ask.request {
             Request::Typing(typing) => {
@@ -551,7 +567,8 @@ impl Room {
                 ask.reply.send(Ok(Answer::default()));
             }
             Request::Cursor(cursor) => self.move_cursor(user, cursor.clone(), ask.reply),
-            _ => ask.reply.send(Ok(Answer { seq: Some(ready.log.committed()), ..Answer::default() })),
+            // Nothing was written, so there is no entry to name (a head that the caller may not know least of all).
+            _ => ask.reply.send(Ok(Answer::default())),
         }
     }
 
@@ -613,7 +630,7 @@ impl Room {
             match result.unwrap_or_else(|_| Err(StorageError::Failed("the applier ended".into()))) {
                 Ok(()) => {
                     ready.log.subscribed(who, role);
-                    ask.reply.send(Ok(Answer { seq: Some(seq), ..Answer::default() }));
+                    ask.reply.send(Ok(Answer::default()));
                 }
                 Err(error) => ask.reply.send(Err(storage_error(error))),
             }
@@ -628,7 +645,7 @@ impl Room {
             if ready.log.committed() == 0 {
                 ready.on_commit.push((1, RoomMsg::Create { by, create, reply }));
             } else {
-                reply.send(Ok(Answer { room: Some(self.room), seq: Some(1), ..Answer::default() }));
+                reply.send(Ok(Answer { room: Some(self.room), ..Answer::default() }));
             }
             return Next::Done;
         }
@@ -668,9 +685,8 @@ impl Room {
             self.local.fan_out(self.room, || Envelope::Head { room: self.room, head });
         }
         let idle = Duration::from_millis(self.local.node.config.rooms.idle_ms);
-        if self.active.elapsed() > idle && self.is_quiet() && !self.asked_to_stop {
-            self.asked_to_stop = true;
-            self.local.guardian.do_send(GuardianMsg::MayStop(Child::Room(self.room), self.guard.generation()));
+        if self.active.elapsed() > idle && self.is_quiet() {
+            self.ask_to_stop();
         }
     }
 
@@ -692,10 +708,11 @@ impl Room {
             let (tx, rx) = oneshot::channel();
             applying.do_send(applier::Finish { room, reply: tx });
             let _ = tokio::time::timeout(reading::READ_TIMEOUT, rx).await;
-            if let Err(error) = reading::in_time(node.store.mark(room, head)).await {
+            let marked = reading::in_time(node.store.mark(room, head)).await;
+            if let Err(error) = &marked {
                 tracing::warn!(%error, "no marker could be written for a room that ends; its next start reads more");
             }
-            node.claims.deactivate(room);
+            node.claims.deactivate(room, marked.is_ok());
         };
         ctx.spawn(end.into_actor(self).map(|(), _, ctx| ctx.stop()));
     }

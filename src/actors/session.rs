@@ -36,6 +36,8 @@ use std::time::{Duration, Instant};
 const RESUME_PAGES_MAX: usize = 16;
 /// Refusals by the rate limit, without a pause, until the socket is closed.
 const RATE_REFUSALS_MAX: u32 = 2_000;
+/// A room that is attached by an earlier membership is looked at again after this.
+const JOIN_AGAIN: Duration = Duration::from_millis(50);
 
 /// Who was let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,10 +118,12 @@ pub struct Session {
     resuming: bool,
     /// Rooms that any page of the resume named.
     listed: HashSet<RoomId>,
-    /// Joined while the resume was going on.
-    joined_meanwhile: Vec<(RoomId, u64)>,
-    /// Rooms whose feed is being caught up with after a join.
-    joining: HashSet<RoomId>,
+    /// Rooms that came and went while the resume was going on.
+    meanwhile: Vec<UserEvent>,
+    /// Rooms whose feed is being caught up with after a join; with the seq of a later join that came meanwhile.
+    joining: HashMap<RoomId, Option<u64>>,
+    /// Rooms where a request waits for a look at the user it names, and the requests behind it (few: `requests_in_flight_max`).
+    looking_up: HashMap<RoomId, VecDeque<(Request, Reply)>>,
     leaving: Leaving,
 }
 
@@ -173,6 +177,7 @@ impl Session {
                 until: Cell::new((!echo).then_some(now + auth_timeout)),
                 oldest: Cell::new(None),
                 rooms: RefCell::default(),
+                left: RefCell::default(),
                 watching: RefCell::default(),
             });
             hub.enter(seat.clone());
@@ -194,8 +199,9 @@ impl Session {
                 resumes: VecDeque::new(),
                 resuming: false,
                 listed: HashSet::new(),
-                joined_meanwhile: Vec::new(),
-                joining: HashSet::new(),
+                meanwhile: Vec::new(),
+                joining: HashMap::new(),
+                looking_up: HashMap::new(),
                 leaving: leaving,
             };
             if let Some(token) = token {
@@ -243,7 +249,6 @@ impl Session {
         }
         match (self.stage, request) {
             (Stage::Unknown, Request::Auth(auth)) => self.admit(reference, auth.token, ctx),
-            (Stage::Unknown | Stage::Admitting, Request::Ping(_)) => self.answer(reference, Ok(ops::Ok::default())),
             (Stage::Unknown | Stage::Admitting, _) => {
                 self.fail(reference, ApiError::new(Code::Unauthorized, "sign in first: send auth with an access token"));
             }
@@ -285,31 +290,39 @@ impl Session {
                 let node = self.node.clone();
                 self.spawn(reference, async move { answering::read(&node, caller.user, request).await }, ctx);
             }
-            Request::Invite(ref r) | Request::Ban(ref r) => {
-                let (node, user) = (self.node.clone(), r.user);
-                let reply = self.expect(reference, ctx);
-                // Somebody who does not exist cannot be brought in; everything else is the room's to decide.
-                ctx.spawn(
-                    async move {
-                        match answering::exists(&node, &[user]).await {
-                            Ok(()) => {
-                                let Some(room) = roomlog::room_of(&request) else { return };
-                                node.router.ask(caller, room, request, reply);
-                            }
-                            Err(error) => reply.send(Err(error)),
-                        }
-                    }
-                    .into_actor(self),
-                );
-            }
             request => {
                 let Some(room) = roomlog::room_of(&request) else {
                     return self.fail(reference, ApiError::new(Code::UnknownOp, "this request is not answered here"));
                 };
                 let reply = self.expect(reference, ctx);
-                self.node.router.ask(caller, room, request, reply);
+                self.to_room(room, request, reply, ctx);
             }
         }
+    }
+
+    /// Sends a request to its room, after those of this session that wait for the room: they take effect in the order sent.
+    fn to_room(&mut self, room: RoomId, request: Request, reply: Reply, ctx: &mut Context<Self>) {
+        if let Some(waiting) = self.looking_up.get_mut(&room) {
+            return waiting.push_back((request, reply));
+        }
+        let caller = Caller { user: self.seat.user.get(), device: self.seat.device.get() };
+        let (other, invited) = match &request {
+            Request::Invite(r) => (r.user, true),
+            Request::Ban(r) => (r.user, false),
+            _ => return self.node.router.ask(caller, room, request, reply),
+        };
+        self.looking_up.insert(room, VecDeque::new());
+        let node = self.node.clone();
+        let look = async move { answering::may_be_named(&node, caller.user, other, invited).await };
+        ctx.spawn(look.into_actor(self).map(move |found, me, ctx| {
+            match found {
+                Ok(()) => me.node.router.ask(caller, room, request, reply),
+                Err(error) => reply.send(Err(error)),
+            }
+            for (request, reply) in me.looking_up.remove(&room).unwrap_or_default() {
+                me.to_room(room, request, reply, ctx);
+            }
+        }));
     }
 
     /// A reply that comes back to this session under `reference`.
@@ -440,24 +453,45 @@ impl Session {
             if last && done {
                 me.stage = Stage::Live;
                 me.listed = HashSet::new();
-                for (room, seq) in std::mem::take(&mut me.joined_meanwhile) {
-                    me.joined(room, seq, ctx);
+                for event in std::mem::take(&mut me.meanwhile) {
+                    me.came_or_went(event, ctx);
                 }
             }
             me.next_resume(ctx);
         }));
     }
 
+    fn came_or_went(&mut self, event: UserEvent, ctx: &mut Context<Self>) {
+        match event {
+            UserEvent::Joined { room, seq } => self.joined(room, seq, ctx),
+            // If the user is back in already, the room is followed again and nothing is to be said.
+            UserEvent::Left { room, seq } if !self.seat.rooms.borrow().contains(&room) => self.push(&resuming::left(room, seq)),
+            UserEvent::Left { .. } | UserEvent::Contact { .. } => {}
+        }
+    }
+
     fn joined(&mut self, room: RoomId, seq: u64, ctx: &mut Context<Self>) {
-        if self.seat.rooms.borrow().contains(&room) || !self.joining.insert(room) {
+        if let Some(again) = self.joining.get_mut(&room) {
+            // What is under way may find that the user was put out before this.
+            *again = Some(seq);
             return;
         }
+        if self.seat.rooms.borrow().contains(&room) {
+            // Attached by an earlier membership, if its end has not reached the feed yet: then look again.
+            if !self.hub.has_given(room, seq) {
+                ctx.run_later(JOIN_AGAIN, move |me, ctx| me.joined(room, seq, ctx));
+            }
+            return;
+        }
+        self.joining.insert(room, None);
         let (hub, seat) = (self.hub.clone(), self.seat.clone());
-        ctx.spawn(async move { resuming::joined(&hub, &seat, room, seq).await }.into_actor(self).map(move |result, me, _| {
-            me.joining.remove(&room);
+        ctx.spawn(async move { resuming::joined(&hub, &seat, room, seq).await }.into_actor(self).map(move |result, me, ctx| {
+            let again = me.joining.remove(&room).flatten();
             if let Err(error) = result {
                 tracing::debug!(%error, "a session could not follow a room it joined; it resumes");
                 me.seat.conn.finish(Close::RESUME);
+            } else if let Some(seq) = again {
+                me.joined(room, seq, ctx);
             }
         }));
     }
@@ -559,24 +593,17 @@ impl Handler<Event> for Session {
     type Result = ();
     fn handle(&mut self, Event(event): Event, ctx: &mut Self::Context) {
         match event {
-            UserEvent::Joined { room, seq } => match self.stage {
-                Stage::Live => self.joined(room, seq, ctx),
-                // The resume under way reads the user's rooms at its end; whoever joins later than that is here.
-                Stage::SignedIn if self.joined_meanwhile.len() < self.node.config.rooms.rooms_per_user_max => {
-                    self.joined_meanwhile.push((room, seq));
-                }
-                _ => {}
+            UserEvent::Joined { .. } | UserEvent::Left { .. } => match self.stage {
+                Stage::Live => self.came_or_went(event, ctx),
+                // The resume under way reads the user's rooms at its end; whatever is later than that is here.
+                Stage::SignedIn if self.meanwhile.len() < self.node.config.rooms.rooms_per_user_max => self.meanwhile.push(event),
+                Stage::SignedIn => self.seat.conn.finish(Close::RESUME),
+                Stage::Unknown | Stage::Admitting => {}
             },
-            UserEvent::Left { room, seq } => {
-                if self.stage == Stage::Live {
-                    self.push(&resuming::left(room, seq));
-                }
-            }
             UserEvent::Contact { other } => {
-                let (hub, seat) = (self.hub.clone(), self.seat.clone());
-                if self.stage == Stage::Live {
-                    ctx.spawn(async move { answering::contact_changed(&hub, &seat, other).await }.into_actor(self));
-                }
+                // Also before the session is live: a resume under way may have read the contacts before this change.
+                let (hub, seat, may_watch) = (self.hub.clone(), self.seat.clone(), self.stage == Stage::Live || self.resuming);
+                ctx.spawn(async move { answering::contact_changed(&hub, &seat, other, may_watch).await }.into_actor(self));
             }
         }
     }

@@ -82,7 +82,7 @@ fn of_node(data_dir: &Path) -> Result<(Server, Option<u32>), BenchError> {
     };
     let node: NodeFile = serde_json::from_str(&read("node.json")?).map_err(|e| BenchError::Target(format!("node.json: {e}")))?;
     let admin = Rest::new(&format!("http://{}", node.admin));
-    let server = Server { url: format!("http://{}", node.http), admin, admin_token: read("admin.token")?.trim().to_owned() };
+    let server = Server { url: format!("http://{}", node.http), admin, admin_token: read("secrets/admin.token")?.trim().to_owned() };
     Ok((server, Some(node.pid)))
 }
 

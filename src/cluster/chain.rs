@@ -18,9 +18,10 @@ pub struct Takeover {
 
 /// The chain rule: at each seq the highest epoch counts; the chain starts at the base and goes on while the next seq exists
 /// and its epoch is not lower than that of the row before it. Everything after its end is dead.
-pub fn takeover(tail: &Tail) -> Takeover {
+/// `known`: a committed head that is known for a fact (rule 8).
+pub fn takeover(tail: &Tail, known: Seq) -> Takeover {
     let mut best: BTreeMap<Seq, &LogRow> = BTreeMap::new();
-    let mut out = Takeover { base: tail.base, ..Takeover::default() };
+    let mut out = Takeover { base: tail.base.max(known), ..Takeover::default() };
     for row in &tail.rows {
         out.base = out.base.max(row.committed);
         out.highest = out.highest.max(row.epoch);
@@ -75,26 +76,26 @@ mod tests {
 
     #[test]
     fn a_clean_tail_needs_no_adoption() {
-        let t = takeover(&Tail { base: 3, rows: vec![row(3, 1, 2, "c")] });
+        let t = takeover(&Tail { base: 3, rows: vec![row(3, 1, 2, "c")] }, 0);
         assert_eq!((t.base, t.adopt.len(), t.highest), (3, 0, Epoch(1)));
     }
 
     #[test]
     fn unacknowledged_rows_above_the_base_are_adopted_in_order() {
-        let t = takeover(&Tail { base: 0, rows: vec![row(1, 1, 0, "a"), row(2, 1, 1, "b"), row(3, 1, 1, "c")] });
+        let t = takeover(&Tail { base: 0, rows: vec![row(1, 1, 0, "a"), row(2, 1, 1, "b"), row(3, 1, 1, "c")] }, 0);
         assert_eq!((t.base, texts(&t).as_str()), (1, "b,c"));
     }
 
     #[test]
     fn an_old_tail_behind_a_newer_row_stays_dead() {
         // ownership.md, "old tail revived": seq 1 was taken by epoch 2, so 2@1 must not come back
-        let t = takeover(&Tail { base: 0, rows: vec![row(1, 1, 0, "p"), row(1, 2, 0, "q"), row(2, 1, 0, "q")] });
+        let t = takeover(&Tail { base: 0, rows: vec![row(1, 1, 0, "p"), row(1, 2, 0, "q"), row(2, 1, 0, "q")] }, 0);
         assert_eq!(texts(&t), "q");
     }
 
     #[test]
     fn the_chain_ends_at_a_hole() {
-        let t = takeover(&Tail { base: 0, rows: vec![row(1, 1, 0, "a"), row(3, 1, 0, "c")] });
+        let t = takeover(&Tail { base: 0, rows: vec![row(1, 1, 0, "a"), row(3, 1, 0, "c")] }, 0);
         assert_eq!(texts(&t), "a");
     }
 

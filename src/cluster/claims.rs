@@ -4,7 +4,7 @@
 //! room's actor takes a new activation; a check is a read of the epoch cell that began after the append was durable.
 //! The activation counters live here, outside the rooms, so that a rebuilt room never writes under its predecessor's epoch.
 
-use crate::protocol::ids::{Epoch, RoomId, Shard};
+use crate::protocol::ids::{Epoch, RoomId, Seq, Shard};
 use crate::storage::{EpochCell, Ownership, StorageError};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -25,12 +25,15 @@ pub struct Claims {
     held: Mutex<HashMap<Shard, Claim>>,
     /// The activation that counts now, of every room that is started.
     active: Mutex<HashMap<RoomId, Epoch>>,
+    /// Committed heads that this process knows for a fact (rule 8) and no marker in the store says yet: rows tell only of the head
+    /// *before* them, so without this a room that cannot be written would hide its last acknowledged entries.
+    committed: Mutex<HashMap<RoomId, Seq>>,
 }
 
 impl Claims {
     /// No claim yet: a process that restarts takes new epochs.
     pub fn new(store: Arc<dyn Ownership>) -> Self {
-        Claims { store, held: Mutex::new(HashMap::new()), active: Mutex::new(HashMap::new()) }
+        Claims { store, held: Mutex::new(HashMap::new()), active: Mutex::new(HashMap::new()), committed: Mutex::new(HashMap::new()) }
     }
 
     /// A fresh writer's epoch for one start of a room's actor, higher than `above`; takes the shard first when this process has not
@@ -87,9 +90,24 @@ impl Claims {
         Ok(now == mine && self.active.lock().get(&room) == Some(&epoch))
     }
 
-    /// The room's actor has ended.
-    pub fn deactivate(&self, room: RoomId) {
+    /// Everything of the room up to `head` is committed.
+    pub fn note_committed(&self, room: RoomId, head: Seq) {
+        let mut committed = self.committed.lock();
+        let known = committed.entry(room).or_default();
+        *known = head.max(*known);
+    }
+
+    /// The committed head, as far as this process knows; 0 when it does not.
+    pub fn committed(&self, room: RoomId) -> Seq {
+        self.committed.lock().get(&room).copied().unwrap_or(0)
+    }
+
+    /// The room's actor has ended; `marked`: the store says where.
+    pub fn deactivate(&self, room: RoomId, marked: bool) {
         self.active.lock().remove(&room);
+        if marked {
+            self.committed.lock().remove(&room);
+        }
     }
 
     /// Forgets the claims on all shards: the next activation takes new epochs (after the store was reopened).

@@ -286,9 +286,11 @@ impl RoomLog {
         // Who may not see the room learns nothing, also not whether a client id was used in it.
         if let Err(e) = self.check(standing, Act::Read)
             && !(matches!(request, Request::Join(_)) && matches!(standing, Standing::Stranger))
-            && !matches!(request, Request::Leave(_))
         {
-            return Decision::Refuse(e);
+            return match request {
+                Request::Leave(_) => self.left_before(user, request, searched, repeat_window, e),
+                _ => Decision::Refuse(e),
+            };
         }
         let body = match self.body_of(user, standing, request) {
             Ok(body) => Ok(body),
@@ -301,6 +303,18 @@ impl RoomLog {
             Err(decision) => decision,
             Ok(Some(first)) => self.same(request, user, first),
             Ok(None) => body.map_or_else(Decision::Refuse, Decision::Append),
+        }
+    }
+
+    /// A leave of somebody who is not in: perhaps it is a resend. If not: gone already is what was wanted of a channel, and of a hidden
+    /// room nothing is said, not even how long its log is.
+    fn left_before(&self, user: UserId, request: &Request, searched: Option<Option<Recent>>, window: u64, denied: ApiError) -> Decision {
+        let Some((cid, since)) = once(request) else { return Decision::Refuse(denied) };
+        match self.repeat(user, cid, since, searched, window) {
+            Ok(Some(first)) => self.same(request, user, first),
+            Err(Decision::Need(need)) => Decision::Need(need),
+            _ if self.kind == Some(RoomKind::Channel) => Decision::Done,
+            _ => Decision::Refuse(denied),
         }
     }
 
@@ -439,7 +453,7 @@ impl RoomLog {
 
     fn leave(&self, user: UserId, standing: Standing) -> Result<(), Decision> {
         let Standing::Member(role) = standing else {
-            // Gone already is what was wanted; of a hidden room one learns nothing.
+            // Decided before (`left_before`).
             return Err(Decision::Done);
         };
         self.check(standing, Act::Leave).map_err(Decision::Refuse)?;
