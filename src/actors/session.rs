@@ -202,7 +202,7 @@ impl Session {
                 meanwhile: Vec::new(),
                 joining: HashMap::new(),
                 looking_up: HashMap::new(),
-                leaving: leaving,
+                leaving,
             };
             if let Some(token) = token {
                 session.admit(0, token, ctx);
