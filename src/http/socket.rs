@@ -219,7 +219,9 @@ fn offered(req: &HttpRequest) -> Result<Offered, ApiError> {
     let format = match encodings.iter().find_map(|n| Format::from_subprotocol(n)) {
         Some(format) => format,
         None if encodings.is_empty() => Format::Json,
-        None => return Err(ApiError::new(Code::Invalid, "none of the offered subprotocols is known here (hubbub.v1.json, hubbub.v1.msgpack)")),
+        None => {
+            return Err(ApiError::new(Code::Invalid, "none of the offered subprotocols is known here (hubbub.v1.json, hubbub.v1.msgpack)"));
+        }
     };
     Ok(Offered { format, token })
 }
