@@ -388,6 +388,10 @@ impl Hub {
     fn sweep(&self) {
         let (now, heartbeat) = (Instant::now(), Duration::from_millis(self.node.config.socket.heartbeat_ms));
         let limit = Duration::from_millis(self.node.config.socket.request_timeout_ms);
+        if self.node.draining.load(Ordering::Relaxed) {
+            // A socket that was let in just before: it was not there yet when the others were told.
+            super::session::drain(self, self.node.config.http.drain_spread_ms);
+        }
         for seat in self.seats() {
             seat.conn.sweep(now);
             if !seat.conn.is_open() {
