@@ -99,14 +99,16 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Nobody is connected yet.
-    pub fn new(user: UserId, local: Rc<Local>, guard: ChildGuard) -> Self {
+    /// Nobody is connected yet. `rebuilt`: the last one panicked, and what it told is not known: then whatever is true is told again, also
+    /// that nobody is connected any more.
+    pub fn new(user: UserId, local: Rc<Local>, guard: ChildGuard, rebuilt: bool) -> Self {
         let debounce = local.node.config.presence.offline_debounce_ms;
+        let devices = if rebuilt { Devices::rebuilt(debounce, PresenceState::Away, now_ms()) } else { Devices::new(debounce) };
         Presence {
             user,
             local,
             guard,
-            devices: Devices::new(debounce),
+            devices,
             hubs: HashMap::new(),
             watchers: HashMap::new(),
             status: String::new(),
@@ -270,6 +272,7 @@ impl Handler<PresenceMsg> for Presence {
             PresenceMsg::Stop => {
                 if !self.is_idle() {
                     // Somebody came while it was ending: a new life takes over from what hubs announce.
+                    self.local.online.borrow_mut().remove(&self.user);
                     self.local.node.bus.broadcast(Envelope::PresenceLost { user: self.user });
                 }
                 return ctx.stop();
