@@ -331,7 +331,9 @@ impl Hub {
                     for run in held.chunk_by(|a, b| a.what.seq + 1 == b.what.seq) {
                         hub.entries(room, run);
                     }
-                    hub.head(room, head);
+                    if head > 0 {
+                        hub.head(room, head);
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, from, to, "a hub could not backfill; its sessions resume");
