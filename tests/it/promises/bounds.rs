@@ -57,9 +57,11 @@ async fn reader(node: &TestNode, user: &TestUser, room: RoomId, last: Seq) -> Jo
                 _ => {}
             }
             if next == Some(last + 1) {
-                // The socket stays open until the test is over.
-                tokio::spawn(async move { while pushes.recv().await.is_some() {} });
-                std::mem::forget(connection);
+                // The socket stays open, and is read, until the test is over.
+                tokio::spawn(async move {
+                    while pushes.recv().await.is_some() {}
+                    drop(connection);
+                });
                 return;
             }
         }
