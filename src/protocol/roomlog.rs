@@ -442,12 +442,10 @@ impl RoomLog {
     }
 
     fn join(&self, user: UserId, standing: Standing) -> Decision {
-        match standing {
-            Standing::Member(_) => Decision::Done,
-            _ => match self.check(standing, Act::Join) {
-                Ok(()) => Decision::Subscribe(user, Some(Role::Member)),
-                Err(e) => Decision::Refuse(e),
-            },
+        match (self.check(standing, Act::Join), standing) {
+            (Err(e), _) => Decision::Refuse(e),
+            (Ok(()), Standing::Member(_)) => Decision::Done,
+            (Ok(()), _) => Decision::Subscribe(user, Some(Role::Member)),
         }
     }
 
