@@ -314,7 +314,8 @@ impl Chat {
             Outcome::Entered(room, found) => {
                 found.iter().for_each(|other| self.screen.learn(other.user, &other.name));
                 self.room = Some(room);
-                let label = self.worker.client.view(|r| self.screen.label(r, room));
+                // The room itself may come after the answer.
+                let label = found.map_or_else(|| self.worker.client.view(|r| self.screen.label(r, room)), |other| format!("@{}", other.name));
                 self.screen.show(&format!("[in {label}, id {room}]"), serde_json::json!({"event": "in_room", "room": room}))
             }
             Outcome::Rooms(rooms) => self.screen.rooms(&rooms),

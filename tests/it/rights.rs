@@ -455,9 +455,10 @@ async fn an_expired_token_is_refused() {
     let node = TestNode::builder().set("auth.secret", SECRET).start().await;
     let user = node.user("alice").await;
     let tokens = Tokens::new(SECRET.as_bytes(), &config::Auth::default()).expect("a ring");
-    let (expired, _) = tokens.issue_for(user.id, user.device, now_ms() - 10_000, 5_000);
-    // The same made now is good: it is the time that is refused.
-    let (good, _) = tokens.issue_for(user.id, user.device, now_ms() - 10_000, 60_000);
+    // Both were made after the sign-in, by the server's own key: only the time of one is over.
+    let (expired, ends) = tokens.issue_for(user.id, user.device, now_ms(), 1_000);
+    let (good, _) = tokens.issue_for(user.id, user.device, now_ms(), 60_000);
+    tokio::time::sleep(Duration::from_millis(ends.saturating_sub(now_ms()) + 10)).await;
 
     let mut socket = RawSocket::json(&node).await;
     let answer = socket.ask("auth", json!({ "token": expired })).await;
