@@ -2,8 +2,7 @@
 //! the only way to them.
 //!
 //! A child that ends, by a panic too, tells by the drop of its [`ChildGuard`]. Requests that were in its mailbox are answered with a
-//! retriable error by their dropped replies. A room that panicked is rebuilt from the log at once when somebody follows it, else with
-//! the next request; a child that panics again and again is rebuilt with growing pauses, in which requests are refused with the time
+//! retriable error by their dropped replies. A room that panicked is rebuilt from the log at once; a child that panics again and again is rebuilt with growing pauses, in which requests are refused with the time
 //! to wait. Other rooms never notice. Rooms without interest and requests are passivated and cost nothing in memory.
 
 use super::applier::Applier;
@@ -33,6 +32,8 @@ const STORM_FREE: u32 = 3;
 const STORM_WINDOW: Duration = Duration::from_secs(60);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A room that could not be loaded, or not be ended in order, is loaded again after this.
+const LOAD_AGAIN: Duration = Duration::from_secs(5);
 /// Messages kept for a room that is just ending.
 const HELD_MAX: usize = 4_096;
 
@@ -83,8 +84,13 @@ pub struct ChildGuard {
     guardian: Addr<Guardian>,
     child: Child,
     generation: u64,
+    settled: bool,
 }
 impl ChildGuard {
+    /// Everything of the child is in the store: it can be read without it.
+    pub fn settled(&mut self) {
+        self.settled = true;
+    }
     /// Which life of the child this is.
     pub fn generation(&self) -> u64 {
         self.generation
@@ -92,7 +98,8 @@ impl ChildGuard {
 }
 impl Drop for ChildGuard {
     fn drop(&mut self) {
-        let gone = GuardianMsg::Gone { child: self.child, generation: self.generation, panicked: std::thread::panicking() };
+        let (child, generation, settled) = (self.child, self.generation, self.settled);
+        let gone = GuardianMsg::Gone { child, generation, panicked: std::thread::panicking(), settled };
         self.guardian.do_send(gone);
     }
 }
@@ -135,6 +142,8 @@ pub enum GuardianMsg {
         generation: u64,
         /// By a panic.
         panicked: bool,
+        /// See [`ChildGuard::settled`].
+        settled: bool,
     },
     /// Rooms with unapplied entries: start them.
     Redo(Vec<RoomId>),
@@ -179,6 +188,8 @@ pub struct Guardian {
     rooms: HashMap<RoomId, Slot<Room, RoomMsg>>,
     presences: HashMap<UserId, (Addr<Presence>, u64)>,
     storms: HashMap<Child, Storm>,
+    /// Rooms that ended with something unapplied or without a marker: what the store says of them may be old, so only they answer.
+    unsettled: HashSet<RoomId>,
     generations: u64,
     on_empty: Option<oneshot::Sender<()>>,
 }
@@ -205,6 +216,7 @@ impl Guardian {
                 rooms: HashMap::new(),
                 presences: HashMap::new(),
                 storms: HashMap::new(),
+                unsettled: HashSet::new(),
                 generations: 0,
                 on_empty: None,
             }
@@ -214,7 +226,7 @@ impl Guardian {
 
     fn guard(&mut self, child: Child) -> ChildGuard {
         self.generations += 1;
-        ChildGuard { guardian: self.local.guardian.clone(), child, generation: self.generations }
+        ChildGuard { guardian: self.local.guardian.clone(), child, generation: self.generations, settled: false }
     }
 
     /// The pause that a storm of panics still imposes on a child.
@@ -274,7 +286,7 @@ impl Guardian {
                     nodes.push(node);
                 }
             }
-            if self.rooms.contains_key(&room) {
+            if self.rooms.contains_key(&room) || self.unsettled.contains(&room) {
                 let (tx, rx) = oneshot::channel();
                 self.to_room(room, RoomMsg::Verdict { user, reply: tx });
                 active.push(rx);
@@ -288,7 +300,7 @@ impl Guardian {
         });
     }
 
-    fn gone(&mut self, child: Child, generation: u64, panicked: bool) {
+    fn gone(&mut self, child: Child, generation: u64, panicked: bool, settled: bool) {
         match child {
             Child::Room(room) => {
                 let current = match self.rooms.get(&room) {
@@ -300,8 +312,12 @@ impl Guardian {
                 }
                 metrics().rooms_active.dec();
                 let slot = self.rooms.remove(&room);
-                if panicked {
-                    self.rebuild_room(room);
+                if settled {
+                    self.unsettled.remove(&room);
+                } else {
+                    self.unsettled.insert(room);
+                    let pause = if panicked { self.panicked(child) } else { LOAD_AGAIN };
+                    self.rebuild_room(room, pause);
                 }
                 if let Some(Slot::Stopping(_, held)) = slot {
                     held.into_iter().for_each(|msg| self.to_room(room, msg));
@@ -340,11 +356,7 @@ impl Guardian {
         pause
     }
 
-    fn rebuild_room(&mut self, room: RoomId) {
-        let pause = self.panicked(Child::Room(room));
-        if !self.local.is_followed(room) {
-            return;
-        }
+    fn rebuild_room(&self, room: RoomId, pause: Duration) {
         let guardian = self.local.guardian.clone();
         actix::spawn(async move {
             tokio::time::sleep(pause).await;
@@ -381,6 +393,8 @@ impl Guardian {
             GuardianMsg::Room(room, msg) => self.to_room(room, msg),
             GuardianMsg::Presence(user, msg) => self.to_presence(user, msg),
             GuardianMsg::Attach { user, node, rooms, reply } => self.attach(user, node, rooms, reply),
+            // A hub may have begun to follow since this was sent, and its own message may have been faster.
+            GuardianMsg::NoInterest(room) if self.local.node.hubs.follows(room) => {}
             GuardianMsg::NoInterest(room) => {
                 self.local.interest.borrow_mut().remove(&room);
             }
@@ -389,7 +403,7 @@ impl Guardian {
                 let _ = reply.send(users.into_iter().filter(|user| online.contains(user)).collect());
             }
             GuardianMsg::MayStop(child, generation) => self.may_stop(child, generation),
-            GuardianMsg::Gone { child, generation, panicked } => self.gone(child, generation, panicked),
+            GuardianMsg::Gone { child, generation, panicked, settled } => self.gone(child, generation, panicked, settled),
             GuardianMsg::Redo(rooms) => rooms.into_iter().for_each(|room| self.to_room(room, RoomMsg::Wake)),
             GuardianMsg::Panic(Child::Room(room)) => self.to_room(room, RoomMsg::Panic),
             GuardianMsg::Panic(Child::Presence(user)) => self.to_presence(user, PresenceMsg::Panic),
@@ -419,12 +433,13 @@ async fn verdicts(
 ) -> Result<Vec<Verdict>, ApiError> {
     let mut out = Vec::with_capacity(idle.len() + active.len());
     if !idle.is_empty() {
-        // Membership first: a head that is newer than it is corrected by the hub, which hears of every end of a membership.
-        let members = super::reading::in_time(node.store.memberships(user, &idle)).await.map_err(super::room::storage_error)?;
+        // Heads first: a membership that ends meanwhile ends at a later seq, and that the hub hears of and corrects.
         let heads = super::reading::in_time(node.store.heads(&idle)).await.map_err(super::room::storage_error)?;
+        let heads: Vec<_> = idle.iter().zip(heads).map(|(room, head)| head.max(node.claims.committed(*room))).collect();
+        let members = super::reading::in_time(node.store.memberships(user, &idle)).await.map_err(super::room::storage_error)?;
         for ((room, member), head) in idle.into_iter().zip(members).zip(heads) {
             let member = member.is_some_and(|m| m.role.is_some()) || crate::sabotage::is("no_membership_check");
-            out.push(Verdict { room, member, head: head.max(node.claims.committed(room)) });
+            out.push(Verdict { room, member, head });
         }
     }
     for rx in active {

@@ -43,25 +43,31 @@ pub async fn load(node: &NodeContext, room: RoomId) -> std::result::Result<Loade
         },
         Err(why) => {
             // It cannot write; up to the committed head it can be read without owning anything (rule 8).
-            let head = in_time(node.store.heads(&[room])).await.ok().and_then(|h| h.first().copied());
-            let head = head.map(|h| h.max(node.claims.committed(room)));
-            let readable = match head {
-                Some(head) => state(node, room, head).await.ok().map(|(log, ..)| Box::new(log)),
-                None => None,
+            let readable = match readable_head(node, room).await {
+                Ok(head) => state(node, room, head).await.ok().map(|(log, ..)| Box::new(log)),
+                Err(_) => None,
             };
             Err(LoadError { why, readable })
         }
     }
 }
 
+/// The largest committed head that can be known without owning the room. Rows tell of the head before them, so the last entries are
+/// known by what was derived from them: that is written after commit only (rule 11).
+async fn readable_head(node: &NodeContext, room: RoomId) -> Result<Seq> {
+    let applied = in_time(node.store.rooms(&[room])).await?.pop().flatten().map_or(0, |row| row.applied);
+    let stored = in_time(node.store.heads(&[room])).await?.pop().unwrap_or(0);
+    Ok(stored.max(applied).max(node.claims.committed(room)))
+}
+
 /// Rules 3 and 4: an epoch of one's own first, then the tail, then the chain above the base again under that epoch.
 async fn take_over(node: &NodeContext, room: RoomId) -> Result<(Epoch, Seq)> {
     let shard = node.router.shard(room);
     let known = node.claims.committed(room);
-    let mut epoch = node.claims.activate(shard, room, Epoch(0)).await?;
+    let mut epoch = in_time(node.claims.activate(shard, room, Epoch(0))).await?;
     let mut takeover = chain::takeover(&in_time(node.store.tail(room)).await?, known);
     if takeover.highest >= epoch {
-        epoch = node.claims.activate(shard, room, takeover.highest).await?;
+        epoch = in_time(node.claims.activate(shard, room, takeover.highest)).await?;
         takeover = chain::takeover(&in_time(node.store.tail(room)).await?, known);
     }
     let head = takeover.base + takeover.adopt.len() as u64;
@@ -80,6 +86,7 @@ async fn take_over(node: &NodeContext, room: RoomId) -> Result<(Epoch, Seq)> {
     if !in_time(node.claims.check(shard, room, epoch)).await? {
         return Err(StorageError::InDoubt("the shard has another owner".into()));
     }
+    node.claims.note_committed(room, head);
     Ok((epoch, head))
 }
 

@@ -103,6 +103,10 @@ impl Hubs {
         }
         false
     }
+    /// Whether any hub of this node follows the room.
+    pub fn follows(&self, room: RoomId) -> bool {
+        self.following(room) != 0
+    }
     fn following(&self, room: RoomId) -> u64 {
         self.interest[room.0 as usize % INTEREST_SHARDS].lock().get(&room).copied().unwrap_or(0)
     }

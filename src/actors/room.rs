@@ -11,7 +11,7 @@ use super::applier::{self, Applicable};
 use super::delivery::Deliver;
 use super::guardian::{Child, ChildGuard, GuardianMsg, Local};
 use super::loading::{self, Loaded};
-use super::node::now_ms;
+use super::node::{NodeContext, now_ms};
 use super::reading;
 use super::router::{Answer, Reply, Verdict};
 use crate::bus::{Envelope, Framed, FramedEntry};
@@ -243,7 +243,10 @@ impl Room {
                 for msg in self.queue.drain(..) {
                     match msg {
                         RoomMsg::Verdict { user, reply } => {
-                            let _ = reply.send(verdict(self.room, log, user).ok_or_else(|| error.clone()));
+                            match verdict(self.room, log, user) {
+                                Some(verdict) => drop(reply.send(Ok(verdict))),
+                                None => look_up(self.local.node.clone(), self.room, log.committed(), user, reply),
+                            }
                         }
                         other => other.refuse(error.clone()),
                     }
@@ -431,8 +434,10 @@ impl Room {
             self.local.delivery.do_send(Deliver { room: self.room, messages, members });
         }
         let waiting: Vec<RoomMsg> = ready.on_commit.extract_if(.., |(seq, _)| *seq <= last).map(|(_, msg)| msg).collect();
+        // What was found out, or is being found out, is for the front request: that one stays where it is.
+        let at = usize::from(ready.finding || ready.searched.is_some()).min(self.queue.len());
         for msg in waiting.into_iter().rev() {
-            self.queue.push_front(msg);
+            self.queue.insert(at, msg);
         }
         self.apply(batch.entries);
     }
@@ -615,6 +620,11 @@ impl Room {
     /// A channel's subscription: written durably, then answered; not an entry.
     fn subscribe(&mut self, who: UserId, role: Option<crate::protocol::entry::Role>, ask: Ask, ctx: &mut Context<Self>) -> Next {
         let Phase::Ready(ready) = &mut self.phase else { return Next::Done };
+        if ready.log.standing_in_flight(who) {
+            // An entry about the same user would be applied after this and undo it.
+            ready.on_commit.push((ready.log.head(), RoomMsg::Ask(Box::new(ask))));
+            return Next::Done;
+        }
         // The rows of entries that are still being applied must not overwrite this one: one after the other.
         ready.finding = true;
         let (tx, rx) = oneshot::channel();
@@ -622,12 +632,24 @@ impl Room {
         let seq = ready.log.committed();
         self.local.applier.do_send(applier::Subscribe { room: self.room, user: who, was, role, seq, reply: tx });
         let epoch = ready.epoch;
-        ctx.spawn(rx.into_actor(self).map(move |result, me, ctx| {
-            let Phase::Ready(ready) = &mut me.phase else { return };
-            if ready.epoch == epoch {
-                ready.finding = false;
+        let written = async move {
+            match tokio::time::timeout(APPEND_TIMEOUT, rx).await {
+                Ok(result) => result.unwrap_or_else(|_| Err(StorageError::Failed("the applier ended".into()))),
+                Err(_) => Err(StorageError::InDoubt("the subscription was not written in time".into())),
             }
-            match result.unwrap_or_else(|_| Err(StorageError::Failed("the applier ended".into()))) {
+        };
+        ctx.spawn(written.into_actor(self).map(move |result, me, ctx| {
+            let Phase::Ready(ready) = &mut me.phase else { return };
+            if ready.epoch != epoch {
+                return; // the life after the last load has read what became of it
+            }
+            ready.finding = false;
+            match result {
+                Err(StorageError::InDoubt(why)) => {
+                    let error = storage_error(StorageError::InDoubt(why));
+                    ask.reply.send(Err(error.clone()));
+                    return me.fail(error, ctx);
+                }
                 Ok(()) => {
                     ready.log.subscribed(who, role);
                     ask.reply.send(Ok(Answer::default()));
@@ -678,9 +700,11 @@ impl Room {
 
     /// Now and then: tells the head once more when nothing followed, and ends a room that is idle.
     fn tick(&mut self, _: &mut Context<Self>) {
-        let Phase::Ready(ready) = &self.phase else { return };
-        let head = ready.log.committed();
-        if self.told < head && self.appended.elapsed() >= SETTLED {
+        if let Phase::Ready(ready) = &self.phase
+            && self.told < ready.log.committed()
+            && self.appended.elapsed() >= SETTLED
+        {
+            let head = ready.log.committed();
             self.told = head;
             self.local.fan_out(self.room, || Envelope::Head { room: self.room, head });
         }
@@ -707,14 +731,20 @@ impl Room {
             // Everything applied, then a marker: the next life finds a clean tail, and readers need no owner.
             let (tx, rx) = oneshot::channel();
             applying.do_send(applier::Finish { room, reply: tx });
-            let _ = tokio::time::timeout(reading::READ_TIMEOUT, rx).await;
-            let marked = reading::in_time(node.store.mark(room, head)).await;
+            let applied = matches!(tokio::time::timeout(reading::READ_TIMEOUT, rx).await, Ok(Ok(())));
+            let marked = if head == 0 { Ok(()) } else { reading::in_time(node.store.mark(room, head)).await };
             if let Err(error) = &marked {
                 tracing::warn!(%error, "no marker could be written for a room that ends; its next start reads more");
             }
             node.claims.deactivate(room, marked.is_ok());
+            applied && marked.is_ok()
         };
-        ctx.spawn(end.into_actor(self).map(|(), _, ctx| ctx.stop()));
+        ctx.spawn(end.into_actor(self).map(|settled, me, ctx| {
+            if settled {
+                me.guard.settled();
+            }
+            ctx.stop();
+        }));
     }
 }
 
@@ -731,6 +761,18 @@ fn verdict(room: RoomId, log: &RoomLog, user: UserId) -> Option<Verdict> {
     let standing = log.standing(user)?;
     let member = allows(kind, standing, Act::Read).is_ok() || crate::sabotage::is("no_membership_check");
     Some(Verdict { room, member, head })
+}
+
+/// The verdict on a member of a channel, whose memberships are not in memory, while the log cannot be written.
+fn look_up(node: Arc<NodeContext>, room: RoomId, head: Seq, user: UserId, reply: oneshot::Sender<Result<Verdict, ApiError>>) {
+    actix::spawn(async move {
+        let found = loading::find(&node, room, user, None, Need::Standing(user)).await.map_err(storage_error);
+        let _ = reply.send(found.map(|found| {
+            let standing = if let loading::Found::Standing(_, standing) = found { standing } else { Standing::Stranger };
+            let member = allows(crate::protocol::entry::RoomKind::Channel, standing, Act::Read).is_ok();
+            Verdict { room, member, head }
+        }));
+    });
 }
 
 impl Actor for Room {

@@ -119,13 +119,18 @@ async fn chat(args: Args) -> Result<(), Failure> {
     settings.format = if args.wire_json { Format::Json } else { Format::Msgpack };
     let (client, events) = Client::start(settings);
     let first = match (args.room, args.with) {
-        (Some(room), _) => Some(Input::Join(room)),
+        (Some(room), _) => Some(Input::Join(room.to_string())),
         (None, Some(name)) => Some(Input::With(name)),
         (None, None) => None,
     };
+    let mut screen = Screen::new(args.json);
+    // Without an answer contacts are shown by their ids.
+    for contact in rest.contacts(&credentials.token).await.unwrap_or_default() {
+        screen.learn(contact.user, &contact.name);
+    }
     let chat = Chat {
         worker: Worker { client, rest, token: credentials.token },
-        screen: Screen::new(args.json),
+        screen,
         room: None,
         first,
         command: None,
@@ -301,7 +306,7 @@ impl Chat {
                 self.command = self.worker.command(input, room);
                 if self.command.is_none() {
                     self.failures += 1;
-                    self.screen.failed("no room", "first /with NAME, /join ID or /create NAME")?;
+                    self.screen.failed("no room", "first /with NAME, /join NAME or /create NAME")?;
                 }
             }
         }
@@ -372,7 +377,7 @@ impl Worker {
         let (cid, since) = (ClientId::fresh(), 0);
         match input {
             Input::Rooms => Ok(Outcome::Rooms(self.client.ask(Request::Rooms(Rooms::default())).await?.rooms.unwrap_or_default())),
-            Input::Join(id) => self.join(id).await,
+            Input::Join(room) => self.join(&room).await,
             Input::With(name) => self.with(&name).await,
             Input::Create(name) => {
                 let create = Create { kind: RoomKind::Group, name: Some(name), topic: None, members: Vec::new(), cid };
@@ -407,7 +412,15 @@ impl Worker {
         Ok(Outcome::Entered(room, None))
     }
 
-    async fn join(&self, room: RoomId) -> Result<Outcome, ClientError> {
+    /// A room of one's own by its name, or any by its id.
+    async fn join(&self, wanted: &str) -> Result<Outcome, ClientError> {
+        let window = Rooms { offset: 0, limit: Some(200) };
+        let mine = self.client.ask(Request::Rooms(window)).await?.rooms.unwrap_or_default();
+        let room = match (mine.iter().find(|r| r.name == wanted), wanted.parse()) {
+            (Some(named), _) => named.room,
+            (None, Ok(id)) => id,
+            (None, Err(_)) => return Err(ClientError::Unusable(format!("you are in no room named {wanted:?}; /rooms shows yours"))),
+        };
         if self.client.view(|r| r.room(room).is_none()) {
             self.client.submit(Request::Join(InRoom { room, cid: ClientId::fresh(), since: 0 })).await?.await?;
         }

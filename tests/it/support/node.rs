@@ -130,7 +130,7 @@ impl TestNode {
     }
     /// The operators' token.
     pub fn admin_token(&self) -> String {
-        std::fs::read_to_string(self.dir.join("admin.token")).expect("a started node has an admin token").trim().to_owned()
+        std::fs::read_to_string(self.dir.join("secrets/admin.token")).expect("a started node has an admin token").trim().to_owned()
     }
     /// Its data directory.
     pub fn data_dir(&self) -> &Path {
