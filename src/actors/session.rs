@@ -306,15 +306,16 @@ impl Session {
             return waiting.push_back((request, reply));
         }
         let caller = Caller { user: self.seat.user.get(), device: self.seat.device.get() };
-        let (other, invited) = match &request {
-            Request::Invite(r) => (r.user, true),
-            Request::Ban(r) => (r.user, false),
-            _ => return self.node.router.ask(caller, room, request, reply),
-        };
+        if !matches!(request, Request::Invite(_) | Request::Ban(_) | Request::Join(_)) {
+            return self.node.router.ask(caller, room, request, reply);
+        }
         self.looking_up.insert(room, VecDeque::new());
         let node = self.node.clone();
-        let look = async move { answering::may_be_named(&node, caller.user, other, invited).await };
-        ctx.spawn(look.into_actor(self).map(move |found, me, ctx| {
+        let look = async move {
+            let found = answering::may_be_asked(&node, caller.user, &request).await;
+            (found, request)
+        };
+        ctx.spawn(look.into_actor(self).map(move |(found, request), me, ctx| {
             match found {
                 Ok(()) => me.node.router.ask(caller, room, request, reply),
                 Err(error) => reply.send(Err(error)),

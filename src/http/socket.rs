@@ -226,7 +226,7 @@ fn offered(req: &HttpRequest) -> Result<Offered, ApiError> {
     let (format, named) = match encodings.iter().find_map(|n| Format::from_subprotocol(n)) {
         Some(format) => (format, true),
         None if encodings.is_empty() => (Format::Json, false),
-        None => return Err(ApiError::new(Code::Invalid, "none of the offered subprotocols is known here (hubbub.v1.json, hubbub.v1.msgpack)")),
+        None => return Err(ApiError::new(Code::Malformed, "none of the offered subprotocols is known here (hubbub.v1.json, hubbub.v1.msgpack)")),
     };
     Ok(Offered { format, named, token })
 }

@@ -253,3 +253,30 @@ async fn values_over_their_limit_are_refused_by_name() {
     assert_eq!(answer["code"], "invalid", "{answer}");
     assert_eq!(socket.ask("rooms", json!({})).await["rooms"].as_array().map(Vec::len), Some(1));
 }
+
+#[tokio::test]
+async fn nobody_is_brought_into_more_rooms_than_a_resume_tells_of() {
+    let node = TestNode::builder().set("rooms.rooms_per_user_max", 3).start().await;
+    let (alice, bob) = (node.user("alice").await, node.user("bob").await);
+    let (mut a, mut b) = (RawSocket::live(&node, &alice).await, RawSocket::live(&node, &bob).await);
+    let group = |members: Vec<String>| json!({ "kind": "group", "name": "x", "members": members, "cid": cid() });
+    for _ in 0..2 {
+        assert_eq!(a.ask("create", group(vec![bob.id.to_string()])).await["op"], "ok");
+    }
+    let answer = a.ask("create", group(vec![])).await;
+    let room = answer["room"].as_str().expect("a room").to_owned();
+    assert_eq!(b.ask("create", group(vec![])).await["op"], "ok");
+    // Rooms of a user follow the entries; they are there soon after.
+    loop {
+        let rooms = b.ask("rooms", json!({})).await;
+        if rooms["rooms"].as_array().map(Vec::len) == Some(3) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for (op, fields) in [("invite", json!({ "room": room, "user": bob.id.to_string(), "cid": cid() })), ("create", group(vec![bob.id.to_string()]))] {
+        let answer = a.ask(op, fields).await;
+        assert_eq!(answer["code"], "conflict", "{op}: {answer}");
+    }
+    assert_eq!(b.ask("create", group(vec![])).await["code"], "conflict");
+}

@@ -1,6 +1,6 @@
 //! What the README tells people to do works as it says.
 
-use super::support::{RawSocket, SOON, TestNode};
+use super::support::{RawSocket, SOON, TestNode, eventually};
 use serde_json::json;
 use std::path::Path;
 use std::io::{BufRead, BufReader, Write};
@@ -158,6 +158,7 @@ async fn the_client_in_eight_lines_runs_as_printed() {
     let create = json!({ "kind": "direct", "members": [alice.id.to_string()], "cid": uuid::Uuid::new_v4().to_string() });
     let room = other.ask("create", create).await["room"].as_str().expect("a room").to_owned();
     // It prints what comes live, which is from when it has resumed on: it says something until that is so.
+    eventually("it has signed in and resumes", SOON, || async { node.metric("hubbub_requests_total").await >= 5.0 }).await;
     let mut tries = 0;
     while terminal.finds(Duration::from_millis(300), |l| l.ends_with("am I live?")).await.is_none() {
         tries += 1;

@@ -27,6 +27,8 @@ ws.onmessage = ({ data }) => {
   if (push.op === "resumed") created = call("create", { kind: "direct", members: [other], cid: crypto.randomUUID() });
   if (push.op === "ok" && push.ref === created) sent = call("send", { room: (room = push.room), cid, text });
   if (push.op === "ok" && push.ref === sent) acked = push.seq;
-  if (push.op === "entry" && push.cid === cid) seen = push.body.message.text === text;
+  // What is said while a room is being caught up with comes in its pages.
+  const entry = [push, ...(push.entries ?? [])].find((e) => e.cid === cid);
+  if (entry) seen = entry.body.message.text === text;
   if (acked && seen) { console.log(JSON.stringify({ room, seq: acked })); ws.close(1000); }
 };
