@@ -390,7 +390,7 @@ impl Session {
             now,
             heartbeat_ms: self.node.config.socket.heartbeat_ms,
             frame_bytes_max: self.node.config.socket.frame_bytes_max as u64,
-            server: concat!("hubbub/", env!("CARGO_PKG_VERSION")).into(),
+            server: env!("CARGO_PKG_VERSION").into(),
         }));
         // A revocation between the look at the token and the seat being known to the hub would have missed it: look again.
         let gate = self.gate.clone();
