@@ -128,9 +128,10 @@ impl Applier {
         let Some(mut job) = state.jobs.pop_front() else { return };
         if let Job::Entries(entries) = &mut job {
             while entries.len() < CHUNK
-                && let Some(Job::Entries(more)) = state.jobs.pop_front_if(|j| matches!(j, Job::Entries(_)))
+                && let Some(Job::Entries(more)) = state.jobs.front_mut()
             {
-                entries.extend(more);
+                entries.append(more);
+                state.jobs.pop_front();
             }
         }
         state.busy = true;
