@@ -8,6 +8,7 @@ mod input;
 mod screen;
 
 use crate::client::session::Credentials;
+use crate::client::rest::UserFound;
 use crate::client::{Client, ClientError, Event, Rest, Settings, Ticket};
 use crate::protocol::codec::Format;
 use crate::protocol::entry::{Entry, RoomKind};
@@ -172,7 +173,8 @@ async fn password(args: &Args, name: &str, lines: &mut Lines<BufReader<Stdin>>) 
 /// What a command came to.
 enum Outcome {
     Done,
-    Entered(RoomId),
+    /// The room, and who is in it as far as somebody had to be found for it.
+    Entered(RoomId, Option<UserFound>),
     Rooms(Vec<crate::protocol::ops::RoomSummary>),
     History(RoomId, Vec<Shown>),
     Who(Vec<MemberShown>),
@@ -263,7 +265,8 @@ impl Chat {
     /// Shows entries in order; one by somebody unknown, or of a room without a name, first has them looked up.
     fn show_held(&mut self) -> io::Result<()> {
         while let Some((entry, live)) = self.held.front() {
-            let known = self.screen.knows(entry.by) && self.worker.client.view(|r| r.room(entry.room).is_some_and(|r| r.summary.is_some()));
+            let labelled = |room: &crate::client::replica::Room| room.summary.is_some() && room.peer().is_none_or(|peer| self.screen.knows(peer));
+            let known = self.screen.knows(entry.by) && self.worker.client.view(|r| r.room(entry.room).is_some_and(labelled));
             if !known && self.held.len() <= HELD_MAX {
                 if self.lookup.is_none() {
                     self.lookup = Some(self.worker.names(entry.room));
@@ -313,9 +316,11 @@ impl Chat {
     fn on_outcome(&mut self, outcome: Outcome) -> io::Result<()> {
         match outcome {
             Outcome::Done => Ok(()),
-            Outcome::Entered(room) => {
+            Outcome::Entered(room, found) => {
+                found.iter().for_each(|other| self.screen.learn(other.user, &other.name));
                 self.room = Some(room);
-                let label = self.worker.client.view(|r| self.screen.label(r, room));
+                // The room itself may come after the answer.
+                let label = found.map_or_else(|| self.worker.client.view(|r| self.screen.label(r, room)), |other| format!("@{}", other.name));
                 self.screen.show(&format!("[in {label}, id {room}]"), serde_json::json!({"event": "in_room", "room": room}))
             }
             Outcome::Rooms(rooms) => self.screen.rooms(&rooms),
@@ -404,7 +409,7 @@ impl Worker {
         let room = reply.room.ok_or_else(|| ClientError::Unusable("the server did not name the room".into()))?;
         // So that the room can be shown by its name from the first line on.
         let _ = self.client.ask(Request::Rooms(Rooms::default())).await;
-        Ok(Outcome::Entered(room))
+        Ok(Outcome::Entered(room, None))
     }
 
     /// A room of one's own by its name, or any by its id.
@@ -419,15 +424,19 @@ impl Worker {
         if self.client.view(|r| r.room(room).is_none()) {
             self.client.submit(Request::Join(InRoom { room, cid: ClientId::fresh(), since: 0 })).await?.await?;
         }
-        Ok(Outcome::Entered(room))
+        Ok(Outcome::Entered(room, None))
     }
 
     async fn with(&self, name: &str) -> Result<Outcome, ClientError> {
-        let user = self.rest.by_name(&self.token, name).await?.user;
+        let found = self.rest.by_name(&self.token, name).await?;
+        let user = found.user;
         // Contacts see each other come and go; talking works without.
         let _ = self.rest.add_contact(&self.token, user).await;
         let create = Create { kind: RoomKind::Direct, name: None, topic: None, members: vec![user], cid: ClientId::fresh() };
-        self.entered(Request::Create(create)).await
+        Ok(match self.entered(Request::Create(create)).await? {
+            Outcome::Entered(room, _) => Outcome::Entered(room, Some(found)),
+            other => other,
+        })
     }
 
     async fn members(&self, room: RoomId) -> Result<Vec<MemberShown>, ClientError> {

@@ -122,10 +122,13 @@ pub async fn socket(req: HttpRequest, api: web::Data<Api>, doors: web::Data<Door
         Ok(entered) => entered,
         Err((reason, error)) => return refuse(reason, error),
     };
-    let known = [Format::Json.subprotocol(), Format::Msgpack.subprotocol()];
-    let Ok(mut response) = ws::handshake_with_protocols(&req, &known) else {
+    let Ok(mut response) = ws::handshake(&req) else {
         return refuse("handshake", ApiError::new(Code::Malformed, "this is not a WebSocket handshake"));
     };
+    if offered.named {
+        // Named by us and not by the library, which looks at the first of several such headers only.
+        response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, offered.format.subprotocol()));
+    }
     let opening = Opening {
         node: doors.node.clone(),
         gate: doors.gate.clone(),
@@ -207,6 +210,8 @@ fn malformed(req: &HttpRequest) -> Option<HttpResponse> {
 
 struct Offered {
     format: Format,
+    /// The client named it, so the answer must.
+    named: bool,
     token: Option<String>,
 }
 
@@ -216,12 +221,13 @@ fn offered(req: &HttpRequest) -> Result<Offered, ApiError> {
     let names: Vec<&str> = headers.flat_map(|v| v.split(',')).map(str::trim).filter(|n| !n.is_empty()).collect();
     let token = names.iter().find_map(|n| n.strip_prefix(BEARER)).map(str::to_owned);
     let encodings: Vec<&&str> = names.iter().filter(|n| !n.starts_with(BEARER)).collect();
-    let format = match encodings.iter().find_map(|n| Format::from_subprotocol(n)) {
-        Some(format) => format,
-        None if encodings.is_empty() => Format::Json,
+    let (format, named) = match encodings.iter().find_map(|n| Format::from_subprotocol(n)) {
+        Some(format) => (format, true),
+        None if encodings.is_empty() => (Format::Json, false),
         None => {
-            return Err(ApiError::new(Code::Invalid, "none of the offered subprotocols is known here (hubbub.v1.json, hubbub.v1.msgpack)"));
+            let text = "none of the offered subprotocols is known here (hubbub.v1.json, hubbub.v1.msgpack)";
+            return Err(ApiError::new(Code::Malformed, text));
         }
     };
-    Ok(Offered { format, token })
+    Ok(Offered { format, named, token })
 }

@@ -467,12 +467,10 @@ impl RoomLog {
     }
 
     fn join(&self, user: UserId, standing: Standing) -> Halt {
-        match standing {
-            Standing::Member(_) => Halt::Done,
-            _ => match self.check(standing, Act::Join) {
-                Ok(()) => Halt::Subscribe(user, Some(Role::Member)),
-                Err(e) => Halt::Refuse(e),
-            },
+        match (self.check(standing, Act::Join), standing) {
+            (Err(e), _) => Halt::Refuse(e),
+            (Ok(()), Standing::Member(_)) => Halt::Done,
+            (Ok(()), _) => Halt::Subscribe(user, Some(Role::Member)),
         }
     }
 
