@@ -295,13 +295,13 @@ impl Session {
                     return self.fail(reference, ApiError::new(Code::UnknownOp, "this request is not answered here"));
                 };
                 let reply = self.expect(reference, ctx);
-                self.to_room(room, request, reply, ctx);
+                self.ask_room(room, request, reply, ctx);
             }
         }
     }
 
     /// Sends a request to its room, after those of this session that wait for the room: they take effect in the order sent.
-    fn to_room(&mut self, room: RoomId, request: Request, reply: Reply, ctx: &mut Context<Self>) {
+    fn ask_room(&mut self, room: RoomId, request: Request, reply: Reply, ctx: &mut Context<Self>) {
         if let Some(waiting) = self.looking_up.get_mut(&room) {
             return waiting.push_back((request, reply));
         }
@@ -320,7 +320,7 @@ impl Session {
                 Err(error) => reply.send(Err(error)),
             }
             for (request, reply) in me.looking_up.remove(&room).unwrap_or_default() {
-                me.to_room(room, request, reply, ctx);
+                me.ask_room(room, request, reply, ctx);
             }
         }));
     }
