@@ -167,7 +167,8 @@ impl Applier {
                 Ok(row) => Ok((row, job)),
                 Err(error) => Err((error, job)),
             }
-        }).catch_unwind();
+        })
+        .catch_unwind();
         ctx.spawn(work.into_actor(self).map(move |result, me, ctx| me.carried_out(room, life, result, ctx)));
     }
 

@@ -349,10 +349,13 @@ impl Guardian {
     }
 
     fn panicked(&mut self, child: Child) -> Duration {
-        metrics().actor_restarts_total.of(match child {
-            Child::Room(_) => "room",
-            Child::Presence(_) => "presence",
-        }).inc();
+        metrics()
+            .actor_restarts_total
+            .of(match child {
+                Child::Room(_) => "room",
+                Child::Presence(_) => "presence",
+            })
+            .inc();
         let now = Instant::now();
         self.storms.retain(|_, s| s.last.is_some_and(|last| now - last < STORM_WINDOW));
         let pause = self.storms.entry(child).or_default().panicked(now);

@@ -48,7 +48,8 @@ pub async fn page(hub: &Rc<Hub>, seat: &Rc<Seat>, reference: u64, page: Resume, 
 
 async fn watch_contacts(hub: &Rc<Hub>, seat: &Rc<Seat>) -> Result<Vec<crate::protocol::ops::PresencePush>, ApiError> {
     let node = &hub.node;
-    let contacts = reading::in_time(node.store.contacts(seat.user.get(), node.config.presence.contacts_max)).await.map_err(storage_error)?;
+    let contacts =
+        reading::in_time(node.store.contacts(seat.user.get(), node.config.presence.contacts_max)).await.map_err(storage_error)?;
     let accepted: Vec<_> = contacts.into_iter().filter(|(_, s)| *s == ContactState::Accepted).map(|(user, _)| user).collect();
     seat.watching.borrow_mut().extend(accepted.iter().copied());
     let mut presence = node.router.watch(seat.user.get(), hub.index, &accepted).await;
