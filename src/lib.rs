@@ -1,7 +1,7 @@
 //! Hubbub: a chat cluster of actors in one binary. docs/ARCHITECTURE.md shows the way through.
 //!
-//! Imports point one way: `error ← protocol ← config ← telemetry ← {storage, bus, auth} ← cluster ← actors ← http ← node ← cli`;
-//! `check` and `client` need only `protocol`, `bench` only `client`.
+//! Imports point one way: `error ← protocol ← config ← telemetry ← storage ← {auth, cluster} ← bus ← actors ← http ← node ← cli`.
+//! Beside them stand `check` and `client`, which need only `protocol`, and `bench`, which needs `client`. A test checks it.
 
 pub mod actors;
 pub mod auth;

@@ -98,11 +98,24 @@ pub async fn exists(node: &NodeContext, users: &[UserId]) -> Result<()> {
     }
 }
 
-/// Whether a request of `user` may name `other`: who does not exist cannot be brought in or put out, and who blocks the caller is
-/// not there to be brought in.
-pub async fn may_be_named(node: &NodeContext, user: UserId, other: UserId, invited: bool) -> Result<()> {
-    exists(node, &[other]).await?;
-    if invited { may_bring_in(node, user, other).await } else { Ok(()) }
+/// What must be true of the users concerned before a room decides: who does not exist cannot be brought in or put out, who blocks
+/// the caller is not there to be brought in, and nobody is in more rooms than a resume tells of.
+pub async fn may_be_asked(node: &NodeContext, user: UserId, request: &Request) -> Result<()> {
+    match request {
+        Request::Invite(r) => {
+            exists(node, &[r.user]).await?;
+            may_bring_in(node, user, r.user).await
+        }
+        Request::Ban(r) => exists(node, &[r.user]).await,
+        Request::Join(_) => has_room(node, user, "you are in as many rooms as one may be").await,
+        _ => Ok(()),
+    }
+}
+
+async fn has_room(node: &NodeContext, user: UserId, or: &'static str) -> Result<()> {
+    let max = node.config.rooms.rooms_per_user_max;
+    let has = in_time(node.store.rooms_of(user, max)).await.map_err(storage_error)?.len();
+    if has < max { Ok(()) } else { Err(ApiError::new(Code::Conflict, or)) }
 }
 
 /// Creates a room once per client id (a direct room: once per pair).
@@ -118,10 +131,7 @@ async fn create(node: &NodeContext, user: UserId, create: Create) -> Result<Succ
     for other in &create.members {
         may_bring_in(node, user, *other).await?;
     }
-    let mine = in_time(node.store.rooms_of(user, node.config.rooms.rooms_per_user_max)).await.map_err(storage_error)?;
-    if mine.len() >= node.config.rooms.rooms_per_user_max {
-        return Err(ApiError::new(Code::Conflict, "you are in as many rooms as one may be"));
-    }
+    has_room(node, user, "you are in as many rooms as one may be").await?;
     let fresh = RoomId(node.ids.one().await?);
     let room = match (create.kind, &create.members[..]) {
         (RoomKind::Direct, [other]) => in_time(node.store.claim_direct(user, *other, fresh)).await.map_err(storage_error)?,
@@ -145,7 +155,7 @@ async fn may_bring_in(node: &NodeContext, user: UserId, other: UserId) -> Result
     let state = in_time(node.store.contact_states(other, &[user])).await.map_err(storage_error)?.pop().flatten();
     match state {
         Some(ContactState::Blocked) => Err(ApiError::new(Code::NotFound, format!("there is no user {other}"))),
-        _ => Ok(()),
+        _ => has_room(node, other, "somebody of these is in as many rooms as one may be").await,
     }
 }
 

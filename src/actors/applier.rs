@@ -153,7 +153,8 @@ impl Applier {
         let Some(mut job) = state.jobs.pop_front() else { return };
         if let Job::Entries(entries, load) = &mut job {
             while entries.len() < CHUNK
-                && let Some(Job::Entries(more, its)) = state.jobs.pop_front_if(|j| matches!(j, Job::Entries(..)))
+                && matches!(state.jobs.front(), Some(Job::Entries(..)))
+                && let Some(Job::Entries(more, its)) = state.jobs.pop_front()
             {
                 entries.extend(more);
                 load.absorb(its);
@@ -166,7 +167,8 @@ impl Applier {
                 Ok(row) => Ok((row, job)),
                 Err(error) => Err((error, job)),
             }
-        }).catch_unwind();
+        })
+        .catch_unwind();
         ctx.spawn(work.into_actor(self).map(move |result, me, ctx| me.carried_out(room, life, result, ctx)));
     }
 

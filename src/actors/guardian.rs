@@ -235,7 +235,7 @@ impl Guardian {
         until.checked_duration_since(Instant::now()).filter(|d| !d.is_zero())
     }
 
-    fn to_room(&mut self, room: RoomId, msg: RoomMsg) {
+    fn pass_to_room(&mut self, room: RoomId, msg: RoomMsg) {
         match self.rooms.get_mut(&room) {
             Some(Slot::Live(addr, _)) => addr.do_send(msg),
             Some(Slot::Stopping(_, held)) if held.len() < HELD_MAX => held.push(msg),
@@ -256,7 +256,7 @@ impl Guardian {
         addr
     }
 
-    fn to_presence(&mut self, user: UserId, msg: PresenceMsg) {
+    fn pass_to_presence(&mut self, user: UserId, msg: PresenceMsg) {
         if let Some((addr, _)) = self.presences.get(&user) {
             addr.do_send(msg);
         } else if msg.needs_actor() && self.paused(Child::Presence(user)).is_none() {
@@ -289,7 +289,7 @@ impl Guardian {
             }
             if self.rooms.contains_key(&room) || self.unsettled.contains(&room) {
                 let (tx, rx) = oneshot::channel();
-                self.to_room(room, RoomMsg::Verdict { user, reply: tx });
+                self.pass_to_room(room, RoomMsg::Verdict { user, reply: tx });
                 active.push(rx);
             } else {
                 idle.push(room);
@@ -321,7 +321,7 @@ impl Guardian {
                     self.rebuild_room(room, pause);
                 }
                 if let Some(Slot::Stopping(_, held)) = slot {
-                    held.into_iter().for_each(|msg| self.to_room(room, msg));
+                    held.into_iter().for_each(|msg| self.pass_to_room(room, msg));
                 }
             }
             Child::Presence(user) => {
@@ -349,10 +349,13 @@ impl Guardian {
     }
 
     fn panicked(&mut self, child: Child) -> Duration {
-        metrics().actor_restarts_total.of(match child {
-            Child::Room(_) => "room",
-            Child::Presence(_) => "presence",
-        }).inc();
+        metrics()
+            .actor_restarts_total
+            .of(match child {
+                Child::Room(_) => "room",
+                Child::Presence(_) => "presence",
+            })
+            .inc();
         let now = Instant::now();
         self.storms.retain(|_, s| s.last.is_some_and(|last| now - last < STORM_WINDOW));
         let pause = self.storms.entry(child).or_default().panicked(now);
@@ -394,8 +397,8 @@ impl Guardian {
 
     fn take(&mut self, msg: GuardianMsg) {
         match msg {
-            GuardianMsg::Room(room, msg) => self.to_room(room, msg),
-            GuardianMsg::Presence(user, msg) => self.to_presence(user, msg),
+            GuardianMsg::Room(room, msg) => self.pass_to_room(room, msg),
+            GuardianMsg::Presence(user, msg) => self.pass_to_presence(user, msg),
             GuardianMsg::Attach { user, node, rooms, reply } => self.attach(user, node, rooms, reply),
             // A hub may have begun to follow since this was sent, and its own message may have been faster.
             GuardianMsg::NoInterest(room) if self.local.node.hubs.follows(room) => {}
@@ -408,9 +411,9 @@ impl Guardian {
             }
             GuardianMsg::MayStop(child, generation) => self.may_stop(child, generation),
             GuardianMsg::Gone { child, generation, panicked, settled } => self.gone(child, generation, panicked, settled),
-            GuardianMsg::Redo(rooms) => rooms.into_iter().for_each(|room| self.to_room(room, RoomMsg::Wake)),
-            GuardianMsg::Panic(Child::Room(room)) => self.to_room(room, RoomMsg::Panic),
-            GuardianMsg::Panic(Child::Presence(user)) => self.to_presence(user, PresenceMsg::Panic),
+            GuardianMsg::Redo(rooms) => rooms.into_iter().for_each(|room| self.pass_to_room(room, RoomMsg::Wake)),
+            GuardianMsg::Panic(Child::Room(room)) => self.pass_to_room(room, RoomMsg::Panic),
+            GuardianMsg::Panic(Child::Presence(user)) => self.pass_to_presence(user, PresenceMsg::Panic),
             GuardianMsg::PassivateAll(done) => self.passivate_all(done),
         }
     }

@@ -19,8 +19,6 @@ use tokio::sync::oneshot;
 
 /// Watchers of one user at most; more are not told (contacts are bounded by configuration, this is the last bound).
 const WATCHERS_MAX: usize = 20_000;
-/// How long a presence without sessions and watchers stays.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// What reaches a presence.
 #[derive(Message)]
@@ -163,7 +161,7 @@ impl Presence {
                 me.carry_out(effects, ctx);
             }));
         } else if self.hubs.is_empty() && self.watchers.is_empty() {
-            self.timer = Some(ctx.run_later(IDLE, |me, _| {
+            self.timer = Some(ctx.run_later(Duration::from_millis(self.local.node.config.rooms.idle_ms), |me, _| {
                 if me.is_idle() {
                     me.local.guardian.do_send(GuardianMsg::MayStop(Child::Presence(me.user), me.guard.generation()));
                 }

@@ -251,12 +251,10 @@ impl Room {
             Phase::ReadOnly(log, error, _) => {
                 for msg in self.queue.drain(..) {
                     match msg {
-                        RoomMsg::Verdict { user, reply } => {
-                            match verdict(self.room, log, user) {
-                                Some(verdict) => drop(reply.send(Ok(verdict))),
-                                None => look_up(self.local.node.clone(), self.room, log.committed(), user, reply),
-                            }
-                        }
+                        RoomMsg::Verdict { user, reply } => match verdict(self.room, log, user) {
+                            Some(verdict) => drop(reply.send(Ok(verdict))),
+                            None => look_up(self.local.node.clone(), self.room, log.committed(), user, reply),
+                        },
                         other => other.refuse(error.clone()),
                     }
                 }

@@ -13,9 +13,9 @@ use crate::protocol::ids::{MessageId, Millis, RoomId, Seq, Shard, UserId};
 use crate::protocol::ops::{PresencePush, Request};
 use crate::protocol::roomlog::Recent;
 use actix::prelude::*;
+use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 

@@ -107,7 +107,8 @@ impl Sequencer {
     /// Starts the sequencer on an arbiter; `source` is the way to it from now on.
     pub fn launch(on: &ArbiterHandle, store: Arc<dyn Store>, source: &IdSource) {
         let waiting = source.waiting.clone();
-        let start = move |_: &mut Context<Self>| Sequencer { store, waiting, slot: None, claiming: false, timer: false, queue: VecDeque::new() };
+        let start =
+            move |_: &mut Context<Self>| Sequencer { store, waiting, slot: None, claiming: false, timer: false, queue: VecDeque::new() };
         *source.addr.write() = Some(Sequencer::start_in_arbiter(on, start));
     }
 

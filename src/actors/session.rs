@@ -202,7 +202,7 @@ impl Session {
                 meanwhile: Vec::new(),
                 joining: HashMap::new(),
                 looking_up: HashMap::new(),
-                leaving: leaving,
+                leaving,
             };
             if let Some(token) = token {
                 session.admit(0, token, ctx);
@@ -295,32 +295,33 @@ impl Session {
                     return self.fail(reference, ApiError::new(Code::UnknownOp, "this request is not answered here"));
                 };
                 let reply = self.expect(reference, ctx);
-                self.to_room(room, request, reply, ctx);
+                self.ask_room(room, request, reply, ctx);
             }
         }
     }
 
     /// Sends a request to its room, after those of this session that wait for the room: they take effect in the order sent.
-    fn to_room(&mut self, room: RoomId, request: Request, reply: Reply, ctx: &mut Context<Self>) {
+    fn ask_room(&mut self, room: RoomId, request: Request, reply: Reply, ctx: &mut Context<Self>) {
         if let Some(waiting) = self.looking_up.get_mut(&room) {
             return waiting.push_back((request, reply));
         }
         let caller = Caller { user: self.seat.user.get(), device: self.seat.device.get() };
-        let (other, invited) = match &request {
-            Request::Invite(r) => (r.user, true),
-            Request::Ban(r) => (r.user, false),
-            _ => return self.node.router.ask(caller, room, request, reply),
-        };
+        if !matches!(request, Request::Invite(_) | Request::Ban(_) | Request::Join(_)) {
+            return self.node.router.ask(caller, room, request, reply);
+        }
         self.looking_up.insert(room, VecDeque::new());
         let node = self.node.clone();
-        let look = async move { answering::may_be_named(&node, caller.user, other, invited).await };
-        ctx.spawn(look.into_actor(self).map(move |found, me, ctx| {
+        let look = async move {
+            let found = answering::may_be_asked(&node, caller.user, &request).await;
+            (found, request)
+        };
+        ctx.spawn(look.into_actor(self).map(move |(found, request), me, ctx| {
             match found {
                 Ok(()) => me.node.router.ask(caller, room, request, reply),
                 Err(error) => reply.send(Err(error)),
             }
             for (request, reply) in me.looking_up.remove(&room).unwrap_or_default() {
-                me.to_room(room, request, reply, ctx);
+                me.ask_room(room, request, reply, ctx);
             }
         }));
     }
@@ -389,7 +390,7 @@ impl Session {
             now,
             heartbeat_ms: self.node.config.socket.heartbeat_ms,
             frame_bytes_max: self.node.config.socket.frame_bytes_max as u64,
-            server: concat!("hubbub/", env!("CARGO_PKG_VERSION")).into(),
+            server: env!("CARGO_PKG_VERSION").into(),
         }));
         // A revocation between the look at the token and the seat being known to the hub would have missed it: look again.
         let gate = self.gate.clone();

@@ -5,8 +5,8 @@
 //! shares one with somebody else who is just as busy about never. Idle slots are freed now and then.
 
 use crate::config;
-use crate::protocol::ids::UserId;
 use crate::error::{ApiError, Code};
+use crate::protocol::ids::UserId;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::hash::{BuildHasher, Hash, RandomState};

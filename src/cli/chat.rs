@@ -7,6 +7,7 @@
 mod input;
 mod screen;
 
+use crate::client::rest::UserFound;
 use crate::client::session::Credentials;
 use crate::client::{Client, ClientError, Event, Rest, Settings, Ticket};
 use crate::protocol::codec::Format;
@@ -118,13 +119,18 @@ async fn chat(args: Args) -> Result<(), Failure> {
     settings.format = if args.wire_json { Format::Json } else { Format::Msgpack };
     let (client, events) = Client::start(settings);
     let first = match (args.room, args.with) {
-        (Some(room), _) => Some(Input::Join(room)),
+        (Some(room), _) => Some(Input::Join(room.to_string())),
         (None, Some(name)) => Some(Input::With(name)),
         (None, None) => None,
     };
+    let mut screen = Screen::new(args.json);
+    // Without an answer contacts are shown by their ids.
+    for contact in rest.contacts(&credentials.token).await.unwrap_or_default() {
+        screen.learn(contact.user, &contact.name);
+    }
     let chat = Chat {
         worker: Worker { client, rest, token: credentials.token },
-        screen: Screen::new(args.json),
+        screen,
         room: None,
         first,
         command: None,
@@ -167,7 +173,8 @@ async fn password(args: &Args, name: &str, lines: &mut Lines<BufReader<Stdin>>) 
 /// What a command came to.
 enum Outcome {
     Done,
-    Entered(RoomId),
+    /// The room, and who is in it as far as somebody had to be found for it.
+    Entered(RoomId, Option<UserFound>),
     Rooms(Vec<crate::protocol::ops::RoomSummary>),
     History(RoomId, Vec<Shown>),
     Who(Vec<MemberShown>),
@@ -258,7 +265,9 @@ impl Chat {
     /// Shows entries in order; one by somebody unknown, or of a room without a name, first has them looked up.
     fn show_held(&mut self) -> io::Result<()> {
         while let Some((entry, live)) = self.held.front() {
-            let known = self.screen.knows(entry.by) && self.worker.client.view(|r| r.room(entry.room).is_some_and(|r| r.summary.is_some()));
+            let labelled =
+                |room: &crate::client::replica::Room| room.summary.is_some() && room.peer().is_none_or(|peer| self.screen.knows(peer));
+            let known = self.screen.knows(entry.by) && self.worker.client.view(|r| r.room(entry.room).is_some_and(labelled));
             if !known && self.held.len() <= HELD_MAX {
                 if self.lookup.is_none() {
                     self.lookup = Some(self.worker.names(entry.room));
@@ -298,7 +307,7 @@ impl Chat {
                 self.command = self.worker.command(input, room);
                 if self.command.is_none() {
                     self.failures += 1;
-                    self.screen.failed("no room", "first /with NAME, /join ID or /create NAME")?;
+                    self.screen.failed("no room", "first /with NAME, /join NAME or /create NAME")?;
                 }
             }
         }
@@ -308,9 +317,12 @@ impl Chat {
     fn on_outcome(&mut self, outcome: Outcome) -> io::Result<()> {
         match outcome {
             Outcome::Done => Ok(()),
-            Outcome::Entered(room) => {
+            Outcome::Entered(room, found) => {
+                found.iter().for_each(|other| self.screen.learn(other.user, &other.name));
                 self.room = Some(room);
-                let label = self.worker.client.view(|r| self.screen.label(r, room));
+                // The room itself may come after the answer.
+                let label =
+                    found.map_or_else(|| self.worker.client.view(|r| self.screen.label(r, room)), |other| format!("@{}", other.name));
                 self.screen.show(&format!("[in {label}, id {room}]"), serde_json::json!({"event": "in_room", "room": room}))
             }
             Outcome::Rooms(rooms) => self.screen.rooms(&rooms),
@@ -367,7 +379,7 @@ impl Worker {
         let (cid, since) = (ClientId::fresh(), 0);
         match input {
             Input::Rooms => Ok(Outcome::Rooms(self.client.ask(Request::Rooms(Rooms::default())).await?.rooms.unwrap_or_default())),
-            Input::Join(id) => self.join(id).await,
+            Input::Join(room) => self.join(&room).await,
             Input::With(name) => self.with(&name).await,
             Input::Create(name) => {
                 let create = Create { kind: RoomKind::Group, name: Some(name), topic: None, members: Vec::new(), cid };
@@ -399,22 +411,34 @@ impl Worker {
         let room = reply.room.ok_or_else(|| ClientError::Unusable("the server did not name the room".into()))?;
         // So that the room can be shown by its name from the first line on.
         let _ = self.client.ask(Request::Rooms(Rooms::default())).await;
-        Ok(Outcome::Entered(room))
+        Ok(Outcome::Entered(room, None))
     }
 
-    async fn join(&self, room: RoomId) -> Result<Outcome, ClientError> {
+    /// A room of one's own by its name, or any by its id.
+    async fn join(&self, wanted: &str) -> Result<Outcome, ClientError> {
+        let window = Rooms { offset: 0, limit: Some(200) };
+        let mine = self.client.ask(Request::Rooms(window)).await?.rooms.unwrap_or_default();
+        let room = match (mine.iter().find(|r| r.name == wanted), wanted.parse()) {
+            (Some(named), _) => named.room,
+            (None, Ok(id)) => id,
+            (None, Err(_)) => return Err(ClientError::Unusable(format!("you are in no room named {wanted:?}; /rooms shows yours"))),
+        };
         if self.client.view(|r| r.room(room).is_none()) {
             self.client.submit(Request::Join(InRoom { room, cid: ClientId::fresh(), since: 0 })).await?.await?;
         }
-        Ok(Outcome::Entered(room))
+        Ok(Outcome::Entered(room, None))
     }
 
     async fn with(&self, name: &str) -> Result<Outcome, ClientError> {
-        let user = self.rest.by_name(&self.token, name).await?.user;
+        let found = self.rest.by_name(&self.token, name).await?;
+        let user = found.user;
         // Contacts see each other come and go; talking works without.
         let _ = self.rest.add_contact(&self.token, user).await;
         let create = Create { kind: RoomKind::Direct, name: None, topic: None, members: vec![user], cid: ClientId::fresh() };
-        self.entered(Request::Create(create)).await
+        Ok(match self.entered(Request::Create(create)).await? {
+            Outcome::Entered(room, _) => Outcome::Entered(room, Some(found)),
+            other => other,
+        })
     }
 
     async fn members(&self, room: RoomId) -> Result<Vec<MemberShown>, ClientError> {

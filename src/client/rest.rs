@@ -74,6 +74,14 @@ impl Rest {
     pub async fn user(&self, token: &str, user: UserId) -> Result<UserFound, ClientError> {
         self.call("GET", &format!("/v1/users/{user}"), Some(token), None).await
     }
+    /// Everybody to whom the user stands somehow (contacts, requests, blocks).
+    pub async fn contacts(&self, token: &str) -> Result<Vec<UserFound>, ClientError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            contacts: Vec<UserFound>,
+        }
+        self.call::<Answer>("GET", "/v1/contacts", Some(token), None).await.map(|a| a.contacts)
+    }
     /// Makes a user a contact.
     pub async fn add_contact(&self, token: &str, user: UserId) -> Result<(), ClientError> {
         self.call::<Value>("PUT", &format!("/v1/contacts/{user}"), Some(token), None).await.map(drop)

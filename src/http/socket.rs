@@ -111,7 +111,7 @@ pub async fn socket(req: HttpRequest, api: web::Data<Api>, doors: web::Data<Door
     if let Err((reason, error)) = allowed(&req, &api, &doors) {
         return refuse(reason, error);
     }
-    if let Err(response) = well_formed(&req) {
+    if let Some(response) = malformed(&req) {
         return response;
     }
     let offered = match offered(&req) {
@@ -122,10 +122,13 @@ pub async fn socket(req: HttpRequest, api: web::Data<Api>, doors: web::Data<Door
         Ok(entered) => entered,
         Err((reason, error)) => return refuse(reason, error),
     };
-    let known = [Format::Json.subprotocol(), Format::Msgpack.subprotocol()];
-    let Ok(mut response) = ws::handshake_with_protocols(&req, &known) else {
+    let Ok(mut response) = ws::handshake(&req) else {
         return refuse("handshake", ApiError::new(Code::Malformed, "this is not a WebSocket handshake"));
     };
+    if offered.named {
+        // Named by us and not by the library, which looks at the first of several such headers only.
+        response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, offered.format.subprotocol()));
+    }
     let opening = Opening {
         node: doors.node.clone(),
         gate: doors.gate.clone(),
@@ -139,7 +142,7 @@ pub async fn socket(req: HttpRequest, api: web::Data<Api>, doors: web::Data<Door
 
 /// `GET /v1/echo` (`dev.echo`): the same frame path as chat, without token and subprotocol.
 pub async fn echo(req: HttpRequest, doors: web::Data<Doors>) -> HttpResponse {
-    if let Err(response) = well_formed(&req) {
+    if let Some(response) = malformed(&req) {
         return response;
     }
     let entered = match doors.enter(address(&req)) {
@@ -187,8 +190,8 @@ fn origin_allowed(req: &HttpRequest, origins: &[String]) -> bool {
         || matches!((host, own), (Some(a), Some(b)) if a.eq_ignore_ascii_case(b))
 }
 
-/// What RFC 6455, 4.2.1 asks of a handshake and the library does not look at.
-fn well_formed(req: &HttpRequest) -> Result<(), HttpResponse> {
+/// The refusal of a handshake that is not what RFC 6455, 4.2.1 asks, as far as the library does not look at it.
+fn malformed(req: &HttpRequest) -> Option<HttpResponse> {
     let get = |name| req.headers().get(name).and_then(|v| v.to_str().ok());
     let upgrade = get(header::UPGRADE).is_some_and(|v| v.eq_ignore_ascii_case("websocket"));
     if !upgrade || get(header::SEC_WEBSOCKET_VERSION) != Some("13") {
@@ -198,17 +201,17 @@ fn well_formed(req: &HttpRequest) -> Result<(), HttpResponse> {
         *response.status_mut() = actix_web::http::StatusCode::UPGRADE_REQUIRED;
         response.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
         response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, header::HeaderValue::from_static("13"));
-        return Err(response);
+        return Some(response);
     }
     let key = get(header::SEC_WEBSOCKET_KEY).and_then(|k| base64::engine::general_purpose::STANDARD.decode(k).ok());
-    if key.is_none_or(|k| k.len() != 16) {
-        return Err(refuse("handshake", ApiError::new(Code::Malformed, "sec-websocket-key is not 16 bytes in base64")));
-    }
-    Ok(())
+    let refused = || refuse("handshake", ApiError::new(Code::Malformed, "sec-websocket-key is not 16 bytes in base64"));
+    key.is_none_or(|k| k.len() != 16).then(refused)
 }
 
 struct Offered {
     format: Format,
+    /// The client named it, so the answer must.
+    named: bool,
     token: Option<String>,
 }
 
@@ -218,10 +221,13 @@ fn offered(req: &HttpRequest) -> Result<Offered, ApiError> {
     let names: Vec<&str> = headers.flat_map(|v| v.split(',')).map(str::trim).filter(|n| !n.is_empty()).collect();
     let token = names.iter().find_map(|n| n.strip_prefix(BEARER)).map(str::to_owned);
     let encodings: Vec<&&str> = names.iter().filter(|n| !n.starts_with(BEARER)).collect();
-    let format = match encodings.iter().find_map(|n| Format::from_subprotocol(n)) {
-        Some(format) => format,
-        None if encodings.is_empty() => Format::Json,
-        None => return Err(ApiError::new(Code::Invalid, "none of the offered subprotocols is known here (hubbub.v1.json, hubbub.v1.msgpack)")),
+    let (format, named) = match encodings.iter().find_map(|n| Format::from_subprotocol(n)) {
+        Some(format) => (format, true),
+        None if encodings.is_empty() => (Format::Json, false),
+        None => {
+            let text = "none of the offered subprotocols is known here (hubbub.v1.json, hubbub.v1.msgpack)";
+            return Err(ApiError::new(Code::Malformed, text));
+        }
     };
-    Ok(Offered { format, token })
+    Ok(Offered { format, named, token })
 }

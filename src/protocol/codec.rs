@@ -322,3 +322,6 @@ fn encode<T: Serialize>(format: Format, frame: &T) -> Vec<u8> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! The pure part: what things are called, what frames mean, and the rules of a room's log. No actors, no I/O, no clock.
 
+#[cfg(test)]
+mod arbitrary;
 pub mod close;
 pub mod codec;
 pub mod entry;

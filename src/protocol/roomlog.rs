@@ -108,6 +108,31 @@ pub enum Decision {
     Refuse(ApiError),
 }
 
+/// Why a request comes to no entry, or not yet: the decisions that need no body.
+enum Halt {
+    Done,
+    Subscribe(UserId, Option<Role>),
+    Need(Need),
+    Refuse(ApiError),
+}
+
+impl From<Halt> for Decision {
+    fn from(halt: Halt) -> Decision {
+        match halt {
+            Halt::Done => Decision::Done,
+            Halt::Subscribe(user, role) => Decision::Subscribe(user, role),
+            Halt::Need(need) => Decision::Need(need),
+            Halt::Refuse(error) => Decision::Refuse(error),
+        }
+    }
+}
+
+impl From<ApiError> for Halt {
+    fn from(error: ApiError) -> Halt {
+        Halt::Refuse(error)
+    }
+}
+
 /// A room's log and state, in-flight entries included. See the module.
 #[derive(Clone, Debug)]
 pub struct RoomLog {
@@ -294,13 +319,13 @@ impl RoomLog {
         }
         let body = match self.body_of(user, standing, request) {
             Ok(body) => Ok(body),
-            Err(Decision::Refuse(e)) => Err(e),
-            Err(other) => return other,
+            Err(Halt::Refuse(e)) => Err(e),
+            Err(other) => return other.into(),
         };
         let Some((cid, since)) = once(request) else { return body.map_or_else(Decision::Refuse, |_| Decision::Done) };
         // A resend is answered as it was the first time, even when the same request would be refused now.
         match self.repeat(user, cid, since, searched, repeat_window) {
-            Err(decision) => decision,
+            Err(halt) => halt.into(),
             Ok(Some(first)) => self.same(request, user, first),
             Ok(None) => body.map_or_else(Decision::Refuse, Decision::Append),
         }
@@ -312,7 +337,7 @@ impl RoomLog {
         let Some((cid, since)) = once(request) else { return Decision::Refuse(denied) };
         match self.repeat(user, cid, since, searched, window) {
             Ok(Some(first)) => self.same(request, user, first),
-            Err(Decision::Need(need)) => Decision::Need(need),
+            Err(Halt::Need(need)) => Decision::Need(need),
             _ if self.kind == Some(RoomKind::Channel) => Decision::Done,
             _ => Decision::Refuse(denied),
         }
@@ -335,13 +360,13 @@ impl RoomLog {
         since: Seq,
         searched: Option<Option<Recent>>,
         repeat_window: u64,
-    ) -> Result<Option<Recent>, Decision> {
+    ) -> Result<Option<Recent>, Halt> {
         if crate::sabotage::is("forget_client_id") {
             return Ok(None);
         }
         if since > self.head {
             let text = format!("since {since} is beyond the room's head {}: resume, then look for the client id", self.head);
-            return Err(Decision::Refuse(ApiError::new(Code::Resync, text)));
+            return Err(Halt::Refuse(ApiError::new(Code::Resync, text)));
         }
         if let Some(seq) = self.by_cid.get(&(user, cid)) {
             return Ok(self.recent(*seq).cloned());
@@ -354,9 +379,9 @@ impl RoomLog {
             Some(found) => Ok(found),
             None if self.head - since > repeat_window => {
                 let text = format!("since {since} is too far behind the room's head {}: resume, then look for the client id", self.head);
-                Err(Decision::Refuse(ApiError::new(Code::Resync, text)))
+                Err(Halt::Refuse(ApiError::new(Code::Resync, text)))
             }
-            None => Err(Decision::Need(Need::Search { from: since + 1, to: oldest - 1 })),
+            None => Err(Halt::Need(Need::Search { from: since + 1, to: oldest - 1 })),
         }
     }
 
@@ -374,21 +399,21 @@ impl RoomLog {
     }
 
     /// The body that a request becomes, if the caller may.
-    fn body_of(&self, user: UserId, standing: Standing, request: &Request) -> Result<Body, Decision> {
-        let may = |act| self.check(standing, act).map_err(Decision::Refuse);
+    fn body_of(&self, user: UserId, standing: Standing, request: &Request) -> Result<Body, Halt> {
+        let may = |act| self.check(standing, act).map_err(Halt::Refuse);
         match request {
             Request::Send(send) => {
                 may(Act::Send)?;
                 for seq in send.reply_to.iter().chain(&send.thread) {
                     if *seq == 0 || *seq > self.head {
-                        return Err(Decision::Refuse(ApiError::new(Code::Invalid, format!("there is no message {seq} to answer"))));
+                        return Err(Halt::Refuse(ApiError::new(Code::Invalid, format!("there is no message {seq} to answer"))));
                     }
                 }
             }
             Request::Edit(edit) => {
                 let old = self.target(edit.seq)?;
                 if old.by != Some(user) {
-                    return Err(Decision::Refuse(ApiError::new(Code::Forbidden, "only its author may edit a message")));
+                    return Err(Halt::Refuse(ApiError::new(Code::Forbidden, "only its author may edit a message")));
                 }
                 may(Act::EditOwn)?;
             }
@@ -412,84 +437,82 @@ impl RoomLog {
             Request::Invite(r) => self.invite(standing, r.user)?,
             Request::Kick(r) => match self.other(r.user)? {
                 Standing::Member(target) => may(Act::Kick { target })?,
-                _ => return Err(Decision::Refuse(no_member())),
+                _ => return Err(Halt::Refuse(no_member())),
             },
             Request::Ban(r) => match self.other(r.user)? {
                 Standing::Member(target) => may(Act::Ban { target: Some(target) })?,
                 Standing::Stranger => may(Act::Ban { target: None })?,
-                Standing::Banned => return Err(Decision::Refuse(ApiError::new(Code::Conflict, "the user is banned already"))),
+                Standing::Banned => return Err(Halt::Refuse(ApiError::new(Code::Conflict, "the user is banned already"))),
             },
             Request::Unban(r) => {
                 may(Act::Unban)?;
                 if self.other(r.user)? != Standing::Banned {
-                    return Err(Decision::Refuse(ApiError::new(Code::Conflict, "the user is not banned")));
+                    return Err(Halt::Refuse(ApiError::new(Code::Conflict, "the user is not banned")));
                 }
             }
             Request::Role(r) => {
-                let Standing::Member(target) = self.other(r.user)? else { return Err(Decision::Refuse(no_member())) };
+                let Standing::Member(target) = self.other(r.user)? else { return Err(Halt::Refuse(no_member())) };
                 may(Act::SetRole { target, to: r.role })?;
                 if target == Role::Owner && r.role != Role::Owner && self.owners <= 1 {
-                    return Err(Decision::Refuse(last_owner()));
+                    return Err(Halt::Refuse(last_owner()));
                 }
             }
-            _ => return Err(Decision::Refuse(ApiError::new(Code::UnknownOp, "not a request on a room"))),
+            _ => return Err(Halt::Refuse(ApiError::new(Code::UnknownOp, "not a request on a room"))),
         }
         Ok(plain_body(request, user).unwrap_or(Body::Unknown))
     }
 
-    fn other(&self, user: UserId) -> Result<Standing, Decision> {
-        self.standing(user).ok_or(Decision::Need(Need::Standing(user)))
+    fn other(&self, user: UserId) -> Result<Standing, Halt> {
+        self.standing(user).ok_or(Halt::Need(Need::Standing(user)))
     }
 
-    fn join(&self, user: UserId, standing: Standing) -> Decision {
-        match standing {
-            Standing::Member(_) => Decision::Done,
-            _ => match self.check(standing, Act::Join) {
-                Ok(()) => Decision::Subscribe(user, Some(Role::Member)),
-                Err(e) => Decision::Refuse(e),
-            },
+    fn join(&self, user: UserId, standing: Standing) -> Halt {
+        match (self.check(standing, Act::Join), standing) {
+            (Err(e), _) => Halt::Refuse(e),
+            (Ok(()), Standing::Member(_)) => Halt::Done,
+            (Ok(()), _) => Halt::Subscribe(user, Some(Role::Member)),
         }
     }
 
-    fn leave(&self, user: UserId, standing: Standing) -> Result<(), Decision> {
+    fn leave(&self, user: UserId, standing: Standing) -> Result<(), Halt> {
         let Standing::Member(role) = standing else {
             // Decided before (`left_before`).
-            return Err(Decision::Done);
+            return Err(Halt::Done);
         };
-        self.check(standing, Act::Leave).map_err(Decision::Refuse)?;
+        self.check(standing, Act::Leave)?;
         if role == Role::Owner && self.owners <= 1 && self.members > 1 {
-            return Err(Decision::Refuse(last_owner()));
+            return Err(Halt::Refuse(last_owner()));
         }
         match self.kind {
-            Some(RoomKind::Channel) => Err(Decision::Subscribe(user, None)),
+            Some(RoomKind::Channel) => Err(Halt::Subscribe(user, None)),
             _ => Ok(()),
         }
     }
 
-    fn invite(&self, standing: Standing, user: UserId) -> Result<(), Decision> {
-        self.check(standing, Act::Invite { as_role: Role::Member }).map_err(Decision::Refuse)?;
+    fn invite(&self, standing: Standing, user: UserId) -> Result<(), Halt> {
+        self.check(standing, Act::Invite { as_role: Role::Member })?;
         match (self.other(user)?, self.kind) {
-            (Standing::Member(_), _) => Err(Decision::Refuse(ApiError::new(Code::Conflict, "the user is a member already"))),
-            (Standing::Banned, _) => Err(Decision::Refuse(ApiError::new(Code::Forbidden, "the user is banned here; unban first"))),
-            (Standing::Stranger, Some(RoomKind::Channel)) => Err(Decision::Subscribe(user, Some(Role::Member))),
+            (Standing::Member(_), _) => Err(Halt::Refuse(ApiError::new(Code::Conflict, "the user is a member already"))),
+            (Standing::Banned, _) => Err(Halt::Refuse(ApiError::new(Code::Forbidden, "the user is banned here; unban first"))),
+            (Standing::Stranger, Some(RoomKind::Channel)) => Err(Halt::Subscribe(user, Some(Role::Member))),
             (Standing::Stranger, _) => Ok(()),
         }
     }
 
     /// The message that a request is about.
-    fn target(&self, seq: Seq) -> Result<Old, Decision> {
-        let missing = || Decision::Refuse(ApiError::new(Code::NotFound, format!("there is no message {seq} in this room")));
+    fn target(&self, seq: Seq) -> Result<Old, Halt> {
+        let missing = || Halt::Refuse(ApiError::new(Code::NotFound, format!("there is no message {seq} in this room")));
         if seq == 0 || seq > self.head {
             return Err(missing());
         }
         let old = match (self.recent(seq), self.old.get(&seq)) {
             (Some(recent), _) => Old { by: recent.message.then_some(recent.by), deleted: recent.deleted },
             (None, Some(old)) => *old,
-            (None, None) => return Err(Decision::Need(Need::Old(seq))),
+            (None, None) => return Err(Halt::Need(Need::Old(seq))),
         };
         match old {
             Old { by: None, .. } => Err(missing()),
-            Old { deleted: true, .. } => Err(Decision::Refuse(ApiError::new(Code::Conflict, format!("message {seq} is deleted")))),
+            Old { deleted: true, .. } => Err(Halt::Refuse(ApiError::new(Code::Conflict, format!("message {seq} is deleted")))),
             old => Ok(old),
         }
     }

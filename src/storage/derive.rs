@@ -37,7 +37,19 @@ pub struct Deriving {
 
 /// A room that has no entries applied yet.
 pub fn blank(room: RoomId) -> RoomRow {
-    RoomRow { room, kind: RoomKind::Group, name: String::new(), topic: String::new(), pair: None, members: 0, owners: 0, applied: 0, n: 0, at: 0, last_message: 0 }
+    RoomRow {
+        room,
+        kind: RoomKind::Group,
+        name: String::new(),
+        topic: String::new(),
+        pair: None,
+        members: 0,
+        owners: 0,
+        applied: 0,
+        n: 0,
+        at: 0,
+        last_message: 0,
+    }
 }
 
 impl Deriving {

@@ -72,7 +72,7 @@ fn every_request_is_written_and_read_as_it_always_was() {
 fn every_push_is_written_and_read_as_it_always_was() {
     let decode = |format, frame: &[u8]| decode_push(format, frame).unwrap_or_else(|e| panic!("{}: {e:?}", String::from_utf8_lossy(frame)));
     let op = |push: &Push| serde_json::to_value(push).unwrap()["op"].as_str().unwrap().to_owned();
-    assert_eq!(round_trip("pushes", decode, |format, push| encode_push(format, push), op), set(Push::OPS));
+    assert_eq!(round_trip("pushes", decode, encode_push, op), set(Push::OPS));
     for (json, packed) in frames("pushes") {
         if let Push::Entry(entry) = decode_push(Format::Json, json.as_bytes()).unwrap() {
             assert_eq!(encode_entry(Format::Json, &entry), json.as_bytes());

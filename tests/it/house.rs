@@ -10,46 +10,38 @@ use std::process::Command;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
-/// Which top module may import which; itself always. The order of src/lib.rs, spelled out.
-const IMPORTS: &[(&str, &[&str])] = &[
-    ("error", &[]),
-    ("sabotage", &[]),
-    ("telemetry", &["error"]),
-    ("protocol", &["error", "sabotage"]),
-    ("config", &["error", "protocol"]),
-    ("storage", &["error", "sabotage", "telemetry", "protocol", "config"]),
-    // An envelope goes to a node: the bus names nodes, `cluster` knows nothing of the bus.
-    ("bus", &["error", "sabotage", "telemetry", "protocol", "config", "cluster"]),
-    // Accounts are rows: signing in needs their traits, and no backend.
-    ("auth", &["error", "sabotage", "telemetry", "protocol", "config", "storage"]),
-    ("cluster", &["error", "sabotage", "telemetry", "protocol", "config", "storage"]),
-    ("actors", &["error", "sabotage", "telemetry", "protocol", "config", "storage", "bus", "auth", "cluster"]),
-    ("http", &["error", "sabotage", "telemetry", "protocol", "config", "storage", "bus", "auth", "cluster", "actors"]),
-    ("node", &["error", "sabotage", "telemetry", "protocol", "config", "storage", "bus", "auth", "cluster", "actors", "http"]),
-    ("check", &["error", "protocol"]),
-    ("client", &["error", "protocol"]),
-    ("bench", &["error", "protocol", "client"]),
-    (
-        "cli",
-        &[
-            "error",
-            "sabotage",
-            "telemetry",
-            "protocol",
-            "config",
-            "storage",
-            "bus",
-            "auth",
-            "cluster",
-            "actors",
-            "http",
-            "node",
-            "check",
-            "client",
-            "bench",
-        ],
-    ),
+/// The order of src/lib.rs: a module may import those before it. A line holds those that do not know each other.
+const ORDER: &[&[&str]] = &[
+    &["error", "sabotage"],
+    &["protocol"],
+    &["config"],
+    &["telemetry"],
+    &["storage"],
+    &["auth", "cluster"],
+    &["bus"],
+    &["actors"],
+    &["http"],
+    &["node"],
 ];
+/// What stands beside the server: these may import those, and nothing in the order imports them.
+const BESIDE: &[(&str, &[&str])] =
+    &[("check", &["error", "protocol"]), ("client", &["error", "protocol"]), ("bench", &["error", "protocol", "client"])];
+/// The command line stands over all of it.
+const LAST: &str = "cli";
+
+/// What each module may import, beside itself.
+fn imports() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
+    let mut allowed = BTreeMap::new();
+    let mut before = BTreeSet::new();
+    for line in ORDER {
+        allowed.extend(line.iter().map(|m| (*m, before.clone())));
+        before.extend(line.iter().copied());
+    }
+    before.extend(BESIDE.iter().map(|(m, _)| *m));
+    allowed.extend(BESIDE.iter().map(|(m, may)| (*m, may.iter().copied().collect())));
+    allowed.insert(LAST, before);
+    allowed
+}
 /// What `protocol` and `check` must not know: they are pure.
 const IMPURE: &[&str] = &["actix", "actix_web", "actix_rt", "actix_http", "actix_server", "tokio", "fjall", "redis", "scylla"];
 /// Lines of code of a file: without its tests, comments and blank lines. Longer files are split by noun.
@@ -129,7 +121,7 @@ fn sources() -> Vec<Source> {
         .collect();
     assert!(found.len() > 20, "the sources were not found");
     // `#[cfg(test)] mod name;` makes a test of name.rs and of all below name/.
-    let declared: Vec<PathBuf> = found.iter().flat_map(Source::test_modules).collect();
+    let declared: Vec<PathBuf> = found.iter().flat_map(Source::modules).filter_map(|(m, test)| test.then_some(m)).collect();
     for s in &mut found {
         s.test |= declared.iter().any(|m| s.path.starts_with(m) || s.path == m.with_extension("rs"));
     }
@@ -148,17 +140,16 @@ impl Source {
         self.tree.items.iter().filter(|i| !only_for_tests(attributes(i)))
     }
 
-    /// Paths, without extension, of the modules in other files that it declares for tests only.
-    fn test_modules(&self) -> Vec<PathBuf> {
+    /// The modules in other files that it declares: the path of each without extension, and whether it is for tests only.
+    fn modules(&self) -> impl Iterator<Item = (PathBuf, bool)> {
         let dir = match self.path.file_stem().and_then(|s| s.to_str()) {
             Some("mod" | "lib" | "main") => self.path.parent().unwrap().to_owned(),
             _ => self.path.with_extension(""),
         };
-        let modules = self.tree.items.iter().filter_map(|i| match i {
-            syn::Item::Mod(m) if m.content.is_none() && only_for_tests(&m.attrs) => Some(dir.join(m.ident.to_string())),
+        self.tree.items.iter().filter_map(move |i| match i {
+            syn::Item::Mod(m) if m.content.is_none() => Some((dir.join(m.ident.to_string()), only_for_tests(&m.attrs))),
             _ => None,
-        });
-        modules.collect()
+        })
     }
 }
 
@@ -222,22 +213,21 @@ fn report(faults: &[String]) {
 
 #[test]
 fn imports_point_one_way() {
-    let allowed: BTreeMap<_, _> = IMPORTS.iter().copied().collect();
+    let allowed = imports();
     let mut faults = Vec::new();
     for s in sources().iter().filter(|s| !s.test) {
         let module = s.module();
         if ["lib", "main"].contains(&module.as_str()) {
             continue;
         }
-        let Some(allowed) = allowed.get(module.as_str()) else {
+        let Some(may) = allowed.get(module.as_str()) else {
             faults.push(format!("{}: module {module} has no place in the order (tests/it/house.rs, src/lib.rs)", s.path.display()));
             continue;
         };
         let mut names = BTreeSet::new();
         s.items().for_each(|i| crate_names(tokens(i), &mut names));
         for name in names {
-            let known = IMPORTS.iter().any(|(m, _)| *m == name);
-            if known && name != module && !allowed.contains(&name.as_str()) {
+            if allowed.contains_key(name.as_str()) && name != module && !may.contains(name.as_str()) {
                 faults.push(format!("{}: {module} must not import {name}", s.path.display()));
             }
         }
@@ -258,6 +248,22 @@ fn the_pure_modules_know_no_runtime_and_no_backend() {
             }
         }
     }
+    report(&faults);
+}
+
+#[test]
+fn every_source_file_is_part_of_the_crate() {
+    let sources = sources();
+    let declared: BTreeSet<PathBuf> = sources.iter().flat_map(Source::modules).map(|(m, _)| m).collect();
+    let belongs = |path: &Path| {
+        let module = if path.ends_with("mod.rs") { path.parent().unwrap().to_owned() } else { path.with_extension("") };
+        declared.contains(&module) || [Path::new("src/lib"), Path::new("src/main")].contains(&module.as_path())
+    };
+    let faults: Vec<_> = sources
+        .iter()
+        .filter(|s| !belongs(&s.path))
+        .map(|s| format!("{}: no `mod` line leads to it, so it is never compiled", s.path.display()))
+        .collect();
     report(&faults);
 }
 

@@ -1,11 +1,11 @@
 //! What a person types: a line is a message, or a command when it begins with `/`. Pure.
 
-use crate::protocol::ids::{RoomId, Seq};
+use crate::protocol::ids::Seq;
 
 /// Shown by `/help`.
 pub const HELP: &str = "a line is a message; //text begins one with a slash
 /rooms                 your rooms
-/join ID               go to a room of yours, or join a channel
+/join NAME or ID       go to a room of yours, or join a channel by its id
 /with NAME             the direct room with somebody
 /create NAME           a new group
 /invite NAME           bring somebody into this room
@@ -28,7 +28,7 @@ pub enum Input {
     /// `/rooms`
     Rooms,
     /// `/join ID`
-    Join(RoomId),
+    Join(String),
     /// `/with NAME`
     With(String),
     /// `/create NAME`
@@ -71,7 +71,7 @@ pub fn parse(line: &str) -> Result<Input, String> {
     Ok(match name {
         "help" | "?" => Input::Help,
         "rooms" => Input::Rooms,
-        "join" => Input::Join(rest.parse().map_err(|_| format!("/join needs a room's id (/rooms shows them), not {rest:?}"))?),
+        "join" => Input::Join(word()?),
         "with" => Input::With(word()?),
         "create" => Input::Create(word()?),
         "invite" => Input::Invite(word()?),
@@ -103,7 +103,7 @@ mod tests {
             ("//me is a message", Input::Text("/me is a message".into())),
             ("  \r\n", Input::Nothing),
             ("/rooms", Input::Rooms),
-            ("/join 42", Input::Join(RoomId(42))),
+            ("/join 42", Input::Join("42".into())),
             ("/with bob", Input::With("bob".into())),
             ("/create the old house", Input::Create("the old house".into())),
             ("/history", Input::History(20)),
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_says_what_would_be() {
         for (line, named) in [
-            ("/join general", "room's id"),
+            ("/join", "/help"),
             ("/with", "/help"),
             ("/edit x y", "number of a message"),
             ("/edit 3", "new text"),

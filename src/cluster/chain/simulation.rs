@@ -188,7 +188,8 @@ impl World {
         }
         let first = self.rng.random_range(0..=fresh.len() - count);
         let (seq, epoch, head) = (owner.log.len() as Seq, Epoch(owner.epoch), owner.head);
-        let row = |(i, id): (usize, &u8)| LogRow { seq: seq + 1 + i as Seq, epoch, committed: head, payload: Bytes::copy_from_slice(&[*id]) };
+        let row =
+            |(i, id): (usize, &u8)| LogRow { seq: seq + 1 + i as Seq, epoch, committed: head, payload: Bytes::copy_from_slice(&[*id]) };
         let rows: Vec<LogRow> = fresh[first..first + count].iter().enumerate().map(row).collect();
         self.owners[who].log.extend(&fresh[first..first + count]);
         self.write(who, rows);

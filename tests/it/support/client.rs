@@ -253,12 +253,14 @@ async fn ask(connection: &Connection, inner: &Inner, mut request: Request) -> Re
     let (cid, room) =
         once(&mut request).map(|(cid, room, _)| (cid, room.unwrap_or_default())).expect("what makes an entry has a client id");
     let (joins, leaves) = (matches!(request, Request::Join(_)), matches!(request, Request::Leave(_)));
+    // A direct room may be there already: the answer names the room, and not this request's own entry.
+    let finds = matches!(&request, Request::Create(create) if create.kind == RoomKind::Direct);
     inner.recorder.note(What::Sent(sent));
     let result = connection.request(request).await;
     match &result {
         Ok(reply) => {
             let room = reply.room.unwrap_or(room);
-            if let Some(seq) = reply.seq {
+            if let Some(seq) = reply.seq.filter(|_| !finds) {
                 inner.recorder.note(What::Acked(Acked { room, cid, seq, n: reply.n, id: reply.id }));
             }
             if joins {

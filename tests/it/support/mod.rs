@@ -7,9 +7,11 @@
 
 mod client;
 mod node;
+mod raw;
 
 pub use client::{TestClient, judge};
 pub use node::{Builder, TestNode, TestUser};
+pub use raw::{Frame, RawSocket, Response, http, metric_is};
 
 use std::time::Duration;
 

@@ -66,6 +66,12 @@ impl Builder {
         node.spawn().await;
         node
     }
+    /// Starts it and waits until it listens, ready or not.
+    pub async fn start_unready(self) -> TestNode {
+        let mut node = self.prepare();
+        node.spawn_listening().await;
+        node
+    }
     /// Starts it and waits until it has ended: for starts that must fail. Gives its exit status and its log.
     pub async fn start_failing(self) -> (ExitStatus, String) {
         let mut node = self.prepare();
@@ -114,13 +120,17 @@ impl TestNode {
     pub fn url(&self) -> String {
         format!("http://{}", self.running().http)
     }
+    /// The same as an address.
+    pub fn address(&self) -> SocketAddr {
+        self.running().http
+    }
     /// Where operators connect.
     pub fn admin(&self) -> String {
         format!("http://{}", self.running().admin)
     }
     /// The operators' token.
     pub fn admin_token(&self) -> String {
-        std::fs::read_to_string(self.dir.join("admin.token")).expect("a started node has an admin token").trim().to_owned()
+        std::fs::read_to_string(self.dir.join("secrets/admin.token")).expect("a started node has an admin token").trim().to_owned()
     }
     /// Its data directory.
     pub fn data_dir(&self) -> &Path {
@@ -222,7 +232,23 @@ impl TestNode {
         self.spawn().await;
     }
 
+    /// The same, on a port of the test's choice.
+    pub async fn restart_at(&mut self, port: u16) {
+        self.env.push(("HUBBUB_HTTP__LISTEN".into(), format!("127.0.0.1:{port}")));
+        self.restart().await;
+    }
+
     async fn spawn(&mut self) {
+        self.spawn_listening().await;
+        let admin = self.admin();
+        eventually("the node says that it is ready", SOON, || {
+            let url = format!("{admin}/readyz");
+            async move { tokio::task::spawn_blocking(move || ureq::get(&url).call().is_ok()).await.unwrap_or(false) }
+        })
+        .await;
+    }
+
+    async fn spawn_listening(&mut self) {
         self.launch();
         let pid = self.child.as_ref().map(Child::id);
         let path = self.dir.join("node.json");
@@ -239,12 +265,6 @@ impl TestNode {
             assert!(tokio::time::Instant::now() < end, "the node was not ready within {SOON:?}\n{}", self.log_tail());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let admin = self.admin();
-        eventually("the node says that it is ready", SOON, || {
-            let url = format!("{admin}/readyz");
-            async move { tokio::task::spawn_blocking(move || ureq::get(&url).call().is_ok()).await.unwrap_or(false) }
-        })
-        .await;
     }
 
     fn launch(&mut self) {
