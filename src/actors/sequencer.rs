@@ -82,7 +82,8 @@ impl IdSource {
     }
 }
 
-struct Slot {
+/// A worker slot that is held, and the generator of its ids.
+pub struct Slot {
     number: u16,
     token: u128,
     until: Millis,
@@ -197,17 +198,25 @@ async fn take_slot(store: &dyn Store, number: u16, token: u128) -> Option<Slot> 
     let now = now_ms();
     let until = now + LEASE.as_millis() as Millis;
     let before = store.take_worker(number, token, now, until).await.ok()??;
-    // The crate shifts the time by the epoch and does not check ranges: both parts are below 32 here.
-    let epoch = UNIX_EPOCH + Duration::from_millis(EPOCH_MS);
-    let generator = SnowflakeIdGenerator::with_epoch(i32::from(number >> 5), i32::from(number & 31), epoch);
     // An id's time is its upper bits: nothing at or before the last holder's `until` is issued.
     let floor = if before > now { 0 } else { before.saturating_sub(EPOCH_MS) << 22 };
-    Some(Slot { number, token, until, generator, last: floor })
+    Some(Slot::new(number, token, until, floor))
 }
 
 impl Slot {
+    /// A slot that may issue ids greater than `floor` with a time before `until`.
+    pub fn new(number: u16, token: u128, until: Millis, floor: u64) -> Slot {
+        // The crate shifts the time by the epoch and does not check ranges: both parts are below 32 here.
+        let epoch = UNIX_EPOCH + Duration::from_millis(EPOCH_MS);
+        let generator = SnowflakeIdGenerator::with_epoch(i32::from(number >> 5), i32::from(number & 31), epoch);
+        Slot { number, token, until, generator, last: floor }
+    }
+
     /// `count` ids greater than all before; or how long to wait first (clock behind, lease over).
-    fn block(&mut self, count: usize) -> Result<Vec<u64>, Duration> {
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub fn block(&mut self, count: usize) -> Result<Vec<u64>, Duration> {
         let pause = Duration::from_millis(5);
         let mut ids = Vec::with_capacity(count);
         while ids.len() < count {
@@ -269,9 +278,7 @@ mod tests {
     use super::*;
 
     fn slot(number: u16) -> Slot {
-        let epoch = UNIX_EPOCH + Duration::from_millis(EPOCH_MS);
-        let generator = SnowflakeIdGenerator::with_epoch(i32::from(number >> 5), i32::from(number & 31), epoch);
-        Slot { number, token: 1, until: now_ms() + 10_000, generator, last: 0 }
+        Slot::new(number, 1, now_ms() + 10_000, 0)
     }
 
     #[test]

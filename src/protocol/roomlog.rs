@@ -698,3 +698,7 @@ fn no_member() -> ApiError {
 fn last_owner() -> ApiError {
     ApiError::new(Code::Conflict, "the last owner must make somebody else an owner first")
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -176,3 +176,7 @@ fn react_to(fold: &mut FoldRow, by: UserId, react: &React) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
