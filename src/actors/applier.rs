@@ -81,8 +81,35 @@ pub struct Finish {
     pub reply: oneshot::Sender<()>,
 }
 
+/// Halts what an earlier life of a room left here: what waits is dropped (the log has it), what is being written ends first. Answered
+/// when nothing of the room is under way, so that a load reads rows that belong together.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Halt {
+    /// The room.
+    pub room: RoomId,
+    /// The answer.
+    pub reply: oneshot::Sender<()>,
+}
+
+/// Entries counted as waiting, until this is dropped: wherever their job ends.
+struct Load {
+    applying: Rc<Cell<usize>>,
+    entries: usize,
+}
+impl Load {
+    fn absorb(&mut self, mut other: Load) {
+        self.entries += std::mem::take(&mut other.entries);
+    }
+}
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.applying.set(self.applying.get().saturating_sub(self.entries));
+    }
+}
+
 enum Job {
-    Entries(Vec<Applicable>),
+    Entries(Vec<Applicable>, Load),
     Subscribe(Subscribe),
     Finish(oneshot::Sender<()>),
 }
@@ -91,6 +118,8 @@ struct RoomJobs {
     row: RoomRow,
     jobs: VecDeque<Job>,
     busy: bool,
+    /// The room is being loaded again and waits for what is under way.
+    halting: Option<oneshot::Sender<()>>,
     /// Tells the jobs of this life of the room from those of an earlier one.
     life: u64,
 }
@@ -111,10 +140,6 @@ impl Applier {
         Applier { node, guardian, applying, rooms: HashMap::new(), lives: 0 }
     }
 
-    fn less(&self, entries: usize) {
-        self.applying.set(self.applying.get().saturating_sub(entries));
-    }
-
     fn push(&mut self, room: RoomId, job: Job, ctx: &mut Context<Self>) {
         if let Some(jobs) = self.rooms.get_mut(&room) {
             jobs.jobs.push_back(job);
@@ -126,12 +151,13 @@ impl Applier {
     fn run(&mut self, room: RoomId, ctx: &mut Context<Self>) {
         let Some(state) = self.rooms.get_mut(&room).filter(|s| !s.busy) else { return };
         let Some(mut job) = state.jobs.pop_front() else { return };
-        if let Job::Entries(entries) = &mut job {
+        if let Job::Entries(entries, load) = &mut job {
             while entries.len() < CHUNK
-                && let Some(Job::Entries(more)) = state.jobs.front_mut()
+                && matches!(state.jobs.front(), Some(Job::Entries(..)))
+                && let Some(Job::Entries(more, its)) = state.jobs.pop_front()
             {
-                entries.append(more);
-                state.jobs.pop_front();
+                entries.extend(more);
+                load.absorb(its);
             }
         }
         state.busy = true;
@@ -141,7 +167,8 @@ impl Applier {
                 Ok(row) => Ok((row, job)),
                 Err(error) => Err((error, job)),
             }
-        }).catch_unwind();
+        })
+        .catch_unwind();
         ctx.spawn(work.into_actor(self).map(move |result, me, ctx| me.carried_out(room, life, result, ctx)));
     }
 
@@ -154,12 +181,12 @@ impl Applier {
     ) {
         let Some(state) = self.rooms.get_mut(&room).filter(|s| s.life == life) else { return };
         state.busy = false;
+        let halting = state.halting.take();
         match result {
             Ok(Ok((row, job))) => {
                 state.row = row;
                 match job {
-                    Job::Entries(entries) => {
-                        self.less(entries.len());
+                    Job::Entries(entries, _) => {
                         for (entry, _) in &entries {
                             for user in resume::begins_membership(entry) {
                                 self.tell(user, UserEvent::Joined { room, seq: entry.seq });
@@ -177,19 +204,17 @@ impl Applier {
                     Job::Finish(reply) => {
                         self.rooms.remove(&room);
                         let _ = reply.send(());
-                        return;
                     }
                 }
-                self.run(room, ctx);
             }
-            Ok(Err((error, Job::Subscribe(s)))) => {
-                let _ = s.reply.send(Err(error));
-                self.run(room, ctx);
-            }
+            Ok(Err((error, Job::Subscribe(s)))) => drop(s.reply.send(Err(error))),
+            // What fails while the room is loaded again is found in the log by that.
+            Ok(Err(_)) | Err(_) if halting.is_some() => {}
             Ok(Err((error, job))) => {
                 tracing::warn!(%error, "derived rows could not be written; trying again");
                 state.jobs.push_front(job);
                 ctx.run_later(RETRY, move |me, ctx| me.run(room, ctx));
+                return;
             }
             Err(_) => {
                 // The job is lost with the panic; the room's next start redoes it from the log.
@@ -198,6 +223,13 @@ impl Applier {
                 self.rooms.remove(&room);
                 self.guardian.do_send(GuardianMsg::Panic(Child::Room(room)));
             }
+        }
+        match halting {
+            Some(reply) => {
+                self.rooms.remove(&room);
+                let _ = reply.send(());
+            }
+            None => self.run(room, ctx),
         }
     }
 
@@ -209,7 +241,7 @@ impl Applier {
 async fn carry_out(node: &NodeContext, row: RoomRow, job: &Job) -> Result<RoomRow> {
     let (room, shard) = (row.room, node.router.shard(row.room));
     match job {
-        Job::Entries(entries) => {
+        Job::Entries(entries, _) => {
             let seqs: BTreeSet<Seq> = entries.iter().filter_map(|(e, _)| derive::folds_into(&e.body)).collect();
             let seqs: Vec<Seq> = seqs.into_iter().collect();
             let folds: HashMap<Seq, FoldRow> = match seqs.is_empty() {
@@ -248,19 +280,31 @@ impl Actor for Applier {
 impl Handler<Begin> for Applier {
     type Result = ();
     fn handle(&mut self, msg: Begin, _: &mut Self::Context) {
-        let room = msg.row.room;
-        let waiting: usize = self.rooms.get(&room).map_or(0, |s| {
-            s.jobs.iter().map(|j| if let Job::Entries(e) = j { e.len() } else { 0 }).sum()
-        });
-        self.less(waiting);
         self.lives += 1;
-        self.rooms.insert(room, RoomJobs { row: msg.row, jobs: VecDeque::new(), busy: false, life: self.lives });
+        let fresh = RoomJobs { row: msg.row, jobs: VecDeque::new(), busy: false, halting: None, life: self.lives };
+        self.rooms.insert(fresh.row.room, fresh);
     }
 }
 impl Handler<Apply> for Applier {
     type Result = ();
     fn handle(&mut self, msg: Apply, ctx: &mut Self::Context) {
-        self.push(msg.room, Job::Entries(msg.entries), ctx);
+        let load = Load { applying: self.applying.clone(), entries: msg.entries.len() };
+        self.push(msg.room, Job::Entries(msg.entries, load), ctx);
+    }
+}
+impl Handler<Halt> for Applier {
+    type Result = ();
+    fn handle(&mut self, msg: Halt, _: &mut Self::Context) {
+        match self.rooms.get_mut(&msg.room) {
+            Some(state) if state.busy => {
+                state.jobs.clear();
+                state.halting = Some(msg.reply);
+            }
+            _ => {
+                self.rooms.remove(&msg.room);
+                let _ = msg.reply.send(());
+            }
+        }
     }
 }
 impl Handler<Subscribe> for Applier {

@@ -262,7 +262,8 @@ impl Guardian {
         } else if msg.needs_actor() && self.paused(Child::Presence(user)).is_none() {
             let guard = self.guard(Child::Presence(user));
             let generation = guard.generation;
-            let addr = Presence::new(user, self.local.clone(), guard).start();
+            let rebuilt = self.storms.contains_key(&Child::Presence(user));
+            let addr = Presence::new(user, self.local.clone(), guard, rebuilt).start();
             self.presences.insert(user, (addr.clone(), generation));
             metrics().presences_active.inc();
             addr.do_send(msg);
@@ -331,9 +332,12 @@ impl Guardian {
                 self.presences.remove(&user);
                 self.local.online.borrow_mut().remove(&user);
                 if panicked {
-                    self.panicked(child);
-                    // Whoever has sessions of this user, or watches it, says so again.
-                    self.local.node.bus.broadcast(Envelope::PresenceLost { user });
+                    let (pause, bus) = (self.panicked(child), self.local.node.bus.clone());
+                    // Whoever has sessions of this user, or watches it, says so again, once it may start.
+                    actix::spawn(async move {
+                        tokio::time::sleep(pause).await;
+                        bus.broadcast(Envelope::PresenceLost { user });
+                    });
                 }
             }
         }
@@ -345,10 +349,13 @@ impl Guardian {
     }
 
     fn panicked(&mut self, child: Child) -> Duration {
-        metrics().actor_restarts_total.of(match child {
-            Child::Room(_) => "room",
-            Child::Presence(_) => "presence",
-        }).inc();
+        metrics()
+            .actor_restarts_total
+            .of(match child {
+                Child::Room(_) => "room",
+                Child::Presence(_) => "presence",
+            })
+            .inc();
         let now = Instant::now();
         self.storms.retain(|_, s| s.last.is_some_and(|last| now - last < STORM_WINDOW));
         let pause = self.storms.entry(child).or_default().panicked(now);

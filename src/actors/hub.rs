@@ -40,7 +40,7 @@ pub const WAITING_MAX: usize = 65_536;
 /// How often every session is looked at.
 const SWEEP: Duration = Duration::from_millis(500);
 /// How long a feed without sessions is kept, so that a reconnect does not have to ask the owner again.
-const FEED_KEPT: Duration = Duration::from_secs(5);
+const FEED_KEPT: Duration = Duration::from_secs(30);
 
 /// A session's place in its thread: what the hub needs of it without asking its actor.
 pub struct Seat {
@@ -87,6 +87,8 @@ struct Feed {
     put_out: PutOut,
     /// A hole is being read; what comes meanwhile.
     held: Option<Vec<FramedEntry>>,
+    /// The highest head that was told while a hole was being read.
+    head: Seq,
     /// Something was given since the last sweep; else `recent` is let go.
     fresh: bool,
     empty_since: Option<Instant>,
@@ -223,6 +225,7 @@ impl Hub {
         let next = *feed.next.get_or_insert(as_of + 1);
         let missing = next.saturating_sub(position + 1);
         if missing as usize > feed.recent.len() {
+            feed.empty_since = None;
             return Attach::Behind(next - 1);
         }
         if seat.rooms.borrow_mut().insert(room) {
@@ -296,7 +299,9 @@ impl Hub {
         let Some(feed) = feeds.get_mut(&room) else { return };
         match feed.next {
             None => feed.next = Some(head + 1),
-            Some(next) if next <= head && feed.held.is_none() && !crate::sabotage::is("drop_envelope") => {
+            // A head is told once: it is looked at when the hole that is being read is closed.
+            Some(_) if feed.held.is_some() => feed.head = feed.head.max(head),
+            Some(next) if next <= head && !crate::sabotage::is("drop_envelope") => {
                 feed.held = Some(Vec::new());
                 drop(feeds);
                 self.backfill(room, next, head);
@@ -321,8 +326,15 @@ impl Hub {
                 Ok(entries) => {
                     let framed: Vec<FramedEntry> = entries.into_iter().map(|e| Arc::new(Framed::new(e))).collect();
                     feed.give(room, &framed);
+                    let head = feed.head;
                     drop(feeds);
-                    hub.entries(room, &held);
+                    // An envelope may have been lost meanwhile too: what was held can have holes of its own.
+                    for run in held.chunk_by(|a, b| a.what.seq + 1 == b.what.seq) {
+                        hub.entries(room, run);
+                    }
+                    if head > 0 {
+                        hub.head(room, head);
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, from, to, "a hub could not backfill; its sessions resume");
@@ -387,6 +399,10 @@ impl Hub {
     fn sweep(&self) {
         let (now, heartbeat) = (Instant::now(), Duration::from_millis(self.node.config.socket.heartbeat_ms));
         let limit = Duration::from_millis(self.node.config.socket.request_timeout_ms);
+        if self.node.draining.load(Ordering::Relaxed) {
+            // A socket that was let in just before: it was not there yet when the others were told.
+            super::session::drain(self, self.node.config.http.drain_spread_ms);
+        }
         for seat in self.seats() {
             seat.conn.sweep(now);
             if !seat.conn.is_open() {
@@ -431,8 +447,10 @@ impl Hub {
 
     /// After a panic in this thread's hub: every session here resumes, and nothing of the state is trusted.
     fn start_over(&self) {
-        for (_, feed) in self.feeds.take() {
-            drop(feed);
+        for (room, _) in self.feeds.take() {
+            if self.node.hubs.interested(room, self.index, false) {
+                self.node.router.forget_interest(room);
+            }
         }
         for seat in self.seats() {
             seat.rooms.take();
@@ -494,7 +512,8 @@ impl Feed {
             seat.rooms.borrow_mut().remove(&room);
             seat.conn.finish(Close::RESUME);
         }
-        *self = Feed::default();
+        // A catch-up that is under way must still hear of it when its user was put out.
+        *self = Feed { put_out: std::mem::take(&mut self.put_out), ..Feed::default() };
     }
 }
 
@@ -524,7 +543,9 @@ pub struct HubAddr {
 impl HubAddr {
     /// Sends, unless too much waits: then an envelope is dropped (what is missed is backfilled).
     pub fn send(&self, msg: HubMsg) {
-        if matches!(msg, HubMsg::Take(_)) && self.waiting.load(Ordering::Relaxed) > WAITING_MAX {
+        // Only what is noticed to be missing (a later seq or head tells) or is replaced soon; a revocation must arrive.
+        let may_miss = matches!(msg, HubMsg::Take(Envelope::Entries { .. } | Envelope::Ephemeral { .. } | Envelope::Presence { .. }));
+        if may_miss && self.waiting.load(Ordering::Relaxed) > WAITING_MAX {
             metrics().hub_dropped_total.inc();
             return;
         }

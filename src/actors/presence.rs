@@ -19,8 +19,6 @@ use tokio::sync::oneshot;
 
 /// Watchers of one user at most; more are not told (contacts are bounded by configuration, this is the last bound).
 const WATCHERS_MAX: usize = 20_000;
-/// How long a presence without sessions and watchers stays.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// What reaches a presence.
 #[derive(Message)]
@@ -99,14 +97,16 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Nobody is connected yet.
-    pub fn new(user: UserId, local: Rc<Local>, guard: ChildGuard) -> Self {
+    /// Nobody is connected yet. `rebuilt`: the last one panicked, and what it told is not known: then whatever is true is told again, also
+    /// that nobody is connected any more.
+    pub fn new(user: UserId, local: Rc<Local>, guard: ChildGuard, rebuilt: bool) -> Self {
         let debounce = local.node.config.presence.offline_debounce_ms;
+        let devices = if rebuilt { Devices::rebuilt(debounce, PresenceState::Away, now_ms()) } else { Devices::new(debounce) };
         Presence {
             user,
             local,
             guard,
-            devices: Devices::new(debounce),
+            devices,
             hubs: HashMap::new(),
             watchers: HashMap::new(),
             status: String::new(),
@@ -161,7 +161,7 @@ impl Presence {
                 me.carry_out(effects, ctx);
             }));
         } else if self.hubs.is_empty() && self.watchers.is_empty() {
-            self.timer = Some(ctx.run_later(IDLE, |me, _| {
+            self.timer = Some(ctx.run_later(Duration::from_millis(self.local.node.config.rooms.idle_ms), |me, _| {
                 if me.is_idle() {
                     me.local.guardian.do_send(GuardianMsg::MayStop(Child::Presence(me.user), me.guard.generation()));
                 }
@@ -270,6 +270,7 @@ impl Handler<PresenceMsg> for Presence {
             PresenceMsg::Stop => {
                 if !self.is_idle() {
                     // Somebody came while it was ending: a new life takes over from what hubs announce.
+                    self.local.online.borrow_mut().remove(&self.user);
                     self.local.node.bus.broadcast(Envelope::PresenceLost { user: self.user });
                 }
                 return ctx.stop();

@@ -16,6 +16,34 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Mentions that are counted one by one.
 const MENTIONS_COUNTED: usize = 100;
 
+/// Bytes of messages in one answer, about. What does not fit is `more`: an answer must fit in an outbox, however long messages are.
+const ANSWER_BYTES: usize = 512 * 1024;
+
+/// Bytes of an entry in a frame, about.
+fn weight(entry: &Entry) -> usize {
+    let text = |s: &Option<String>| s.as_ref().map_or(0, String::len);
+    192 + match &entry.body {
+        Body::Message(m) => {
+            let attached: usize = m.attachments.iter().map(|a| a.url.len() + a.mime.len() + a.name.len() + 64).sum();
+            m.text.len() + text(&m.data) + m.mentions.len() * 24 + attached
+        }
+        Body::Edit(edit) => edit.text.len() + edit.mentions.len() * 24,
+        Body::Room(room) => text(&room.name) + text(&room.topic) + room.members.len() * 40,
+        Body::Call(opaque) => opaque.len(),
+        _ => 0,
+    }
+}
+
+/// How many of the first entries are about so many bytes together; at least one.
+pub fn fitting<E: std::borrow::Borrow<Entry>>(entries: &[E], bytes: usize) -> usize {
+    let mut sum = 0;
+    let over = entries.iter().position(|entry| {
+        sum += weight(entry.borrow());
+        sum > bytes
+    });
+    over.map_or(entries.len(), |first| first.max(1))
+}
+
 /// A storage call with its time limit.
 pub async fn in_time<T>(what: impl Future<Output = Result<T>>) -> Result<T> {
     match tokio::time::timeout(READ_TIMEOUT, what).await {
@@ -76,6 +104,7 @@ async fn messages(node: &NodeContext, room: RoomId, from: Seq, to: Seq, limit: u
         }
         out.extend(page);
     }
+    let limit = limit.min(fitting(&out, ANSWER_BYTES));
     let more = out.len() > limit;
     out.truncate(limit);
     if back {
@@ -153,5 +182,12 @@ pub async fn room_list(node: &NodeContext, user: UserId, offset: usize, limit: u
     let mut rows: Vec<RoomRow> = in_time(node.store.rooms(&mine)).await?.into_iter().flatten().collect();
     rows.sort_by_key(|row| (std::cmp::Reverse(row.at), row.room));
     let window: Vec<RoomId> = rows.iter().skip(offset).take(limit).map(|r| r.room).collect();
-    Ok((summaries(node, user, &window).await?, rows.len() > offset + limit))
+    let mut shown = summaries(node, user, &window).await?;
+    let mut bytes = 0;
+    let over = shown.iter().position(|room| {
+        bytes += room.last.as_ref().map_or(0, |last| weight(&last.entry));
+        bytes > ANSWER_BYTES
+    });
+    shown.truncate(over.map_or(shown.len(), |first| first.max(1)));
+    Ok((shown, over.is_some() || rows.len() > offset + limit))
 }

@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// Entries of one push.
 const PAGE: u64 = 256;
+/// Bytes of one push, about: entries may be so large that a full page alone would run an outbox over.
+const PUSH_BYTES: usize = 128 * 1024;
 
 /// One page of a resume. `listed`: with the last page, every room that any page named.
 pub async fn page(hub: &Rc<Hub>, seat: &Rc<Seat>, reference: u64, page: Resume, listed: HashSet<RoomId>) -> Result<(), ApiError> {
@@ -46,7 +48,8 @@ pub async fn page(hub: &Rc<Hub>, seat: &Rc<Seat>, reference: u64, page: Resume, 
 
 async fn watch_contacts(hub: &Rc<Hub>, seat: &Rc<Seat>) -> Result<Vec<crate::protocol::ops::PresencePush>, ApiError> {
     let node = &hub.node;
-    let contacts = reading::in_time(node.store.contacts(seat.user.get(), node.config.presence.contacts_max)).await.map_err(storage_error)?;
+    let contacts =
+        reading::in_time(node.store.contacts(seat.user.get(), node.config.presence.contacts_max)).await.map_err(storage_error)?;
     let accepted: Vec<_> = contacts.into_iter().filter(|(_, s)| *s == ContactState::Accepted).map(|(user, _)| user).collect();
     seat.watching.borrow_mut().extend(accepted.iter().copied());
     let mut presence = node.router.watch(seat.user.get(), hub.index, &accepted).await;
@@ -111,6 +114,7 @@ async fn stand(
             Standing::Resync => "resync",
         })
         .inc();
+    seat.conn.roomy().await;
     seat.push(&Push::Room(RoomStanding { room: verdict.room, standing, from, head: verdict.head, summary }));
     catch_up(hub, seat, verdict.room, from, verdict.head).await
 }
@@ -161,9 +165,9 @@ async fn catch_up(hub: &Rc<Hub>, seat: &Rc<Seat>, room: RoomId, mut position: Se
     }
 }
 
-/// One page of entries after `position` and up to `to`; waits for room in the outbox first. Gives the new position.
+/// One page of entries after `position` and up to `to`, in pushes of bounded size; waits for room in the outbox before each.
+/// Gives the new position.
 async fn give(hub: &Rc<Hub>, seat: &Rc<Seat>, room: RoomId, position: Seq, to: Seq) -> Result<Seq, ApiError> {
-    seat.conn.roomy().await;
     let end = to.min(position + PAGE);
     let entries = reading::entries(&hub.node, room, position + 1, end).await.map_err(storage_error)?;
     let mut entries: Vec<Entry> = entries.into_iter().map(Arc::unwrap_or_clone).collect();
@@ -171,6 +175,12 @@ async fn give(hub: &Rc<Hub>, seat: &Rc<Seat>, room: RoomId, position: Seq, to: S
         entries.remove(entries.len() / 2);
     }
     metrics().deliveries_total.inc_by(entries.len() as u64);
-    seat.push(&Push::Entries(Entries { room, entries, more: end < to }));
+    while !entries.is_empty() {
+        let rest = entries.split_off(reading::fitting(&entries, PUSH_BYTES));
+        let more = !rest.is_empty() || end < to;
+        seat.conn.roomy().await;
+        seat.push(&Push::Entries(Entries { room, entries, more }));
+        entries = rest;
+    }
     Ok(end)
 }

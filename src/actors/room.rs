@@ -181,8 +181,17 @@ impl Room {
 
     fn load(&mut self, ctx: &mut Context<Self>) {
         self.phase = Phase::Loading;
-        let (node, room) = (self.local.node.clone(), self.room);
-        ctx.spawn(async move { loading::load(&node, room).await }.into_actor(self).map(|loaded, me, ctx| me.loaded(loaded, ctx)));
+        let (node, room, applier) = (self.local.node.clone(), self.room, self.local.applier.clone());
+        let load = async move {
+            let (reply, halted) = oneshot::channel();
+            applier.do_send(applier::Halt { room, reply });
+            if tokio::time::timeout(reading::READ_TIMEOUT, halted).await.is_err() {
+                let why = StorageError::Failed("what the room's last life wrote has not ended".into());
+                return Err(loading::LoadError { why, readable: None });
+            }
+            loading::load(&node, room).await
+        };
+        ctx.spawn(load.into_actor(self).map(|loaded, me, ctx| me.loaded(loaded, ctx)));
     }
 
     fn loaded(&mut self, loaded: Result<Loaded, loading::LoadError>, ctx: &mut Context<Self>) {
@@ -242,12 +251,10 @@ impl Room {
             Phase::ReadOnly(log, error, _) => {
                 for msg in self.queue.drain(..) {
                     match msg {
-                        RoomMsg::Verdict { user, reply } => {
-                            match verdict(self.room, log, user) {
-                                Some(verdict) => drop(reply.send(Ok(verdict))),
-                                None => look_up(self.local.node.clone(), self.room, log.committed(), user, reply),
-                            }
-                        }
+                        RoomMsg::Verdict { user, reply } => match verdict(self.room, log, user) {
+                            Some(verdict) => drop(reply.send(Ok(verdict))),
+                            None => look_up(self.local.node.clone(), self.room, log.committed(), user, reply),
+                        },
                         other => other.refuse(error.clone()),
                     }
                 }

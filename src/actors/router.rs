@@ -13,9 +13,10 @@ use crate::protocol::ids::{MessageId, Millis, RoomId, Seq, Shard, UserId};
 use crate::protocol::ops::{PresencePush, Request};
 use crate::protocol::roomlog::Recent;
 use actix::prelude::*;
+use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// What a room answers.
@@ -115,6 +116,9 @@ pub struct GuardianAddr {
 /// Requests that may wait for one guardian, over all its rooms.
 const WAITING_MAX: usize = 65_536;
 
+/// A room says within this how it stands to a user: longer than an append may take, which it may have to wait for.
+const VERDICTS_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// See the module. Guardians are set once, when they have started.
 #[derive(Default)]
 pub struct Router {
@@ -193,7 +197,8 @@ impl Router {
         }
         let mut out = Vec::with_capacity(rooms.len());
         for answer in answers {
-            out.extend(answer.await.map_err(|_| lost())??);
+            let answer = tokio::time::timeout(VERDICTS_TIMEOUT, answer).await;
+            out.extend(answer.map_err(|_| ApiError::new(Code::Timeout, "a room did not answer in time"))?.map_err(|_| lost())??);
         }
         Ok(out)
     }

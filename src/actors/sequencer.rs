@@ -97,6 +97,8 @@ pub struct Sequencer {
     slot: Option<Slot>,
     /// A claim or renewal is under way.
     claiming: bool,
+    /// [`Sequencer::serve`] is called again later.
+    timer: bool,
     queue: VecDeque<Take>,
 }
 
@@ -104,7 +106,8 @@ impl Sequencer {
     /// Starts the sequencer on an arbiter; `source` is the way to it from now on.
     pub fn launch(on: &ArbiterHandle, store: Arc<dyn Store>, source: &IdSource) {
         let waiting = source.waiting.clone();
-        let start = move |_: &mut Context<Self>| Sequencer { store, waiting, slot: None, claiming: false, queue: VecDeque::new() };
+        let start =
+            move |_: &mut Context<Self>| Sequencer { store, waiting, slot: None, claiming: false, timer: false, queue: VecDeque::new() };
         *source.addr.write() = Some(Sequencer::start_in_arbiter(on, start));
     }
 
@@ -129,10 +132,13 @@ impl Sequencer {
                 }
             }
         };
-        ctx.spawn(claim.into_actor(self).map(|slot, me, ctx| {
+        let renewal = had.is_some();
+        ctx.spawn(claim.into_actor(self).map(move |slot, me, ctx| {
             me.claiming = false;
             match (slot, &mut me.slot) {
                 (Some(new), Some(old)) if new.number == old.number && new.token == old.token => old.until = new.until,
+                // Started over meanwhile: what was issued under this slot in the last milliseconds is forgotten, so another one is taken.
+                (Some(_), None) if renewal => {}
                 (Some(new), slot) => *slot = Some(new),
                 (None, slot) => {
                     tracing::warn!("the sequencer could not take or renew its worker slot");
@@ -140,12 +146,22 @@ impl Sequencer {
                     if slot.as_ref().is_none_or(|s| now_ms() >= s.until) {
                         *slot = None;
                     }
-                    ctx.run_later(Duration::from_millis(250), |me, ctx| me.serve(ctx));
+                    me.serve_later(Duration::from_millis(250), ctx);
                     return;
                 }
             }
             me.serve(ctx);
         }));
+    }
+
+    /// One timer, however many wait.
+    fn serve_later(&mut self, wait: Duration, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.timer, true) {
+            ctx.run_later(wait, |me, ctx| {
+                me.timer = false;
+                me.serve(ctx);
+            });
+        }
     }
 
     /// Answers what waits, as far as the slot reaches.
@@ -157,11 +173,18 @@ impl Sequencer {
         }
         let Some(slot) = &mut self.slot else { return };
         while let Some(take) = self.queue.pop_front() {
+            if take.reply.is_closed() {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            }
             match slot.block(take.count) {
-                Ok(ids) => drop(take.reply.send(ids)),
+                Ok(ids) => {
+                    self.waiting.fetch_sub(1, Ordering::Relaxed);
+                    let _ = take.reply.send(ids);
+                }
                 Err(wait) => {
                     self.queue.push_front(take);
-                    ctx.run_later(wait, |me, ctx| me.serve(ctx));
+                    self.serve_later(wait, ctx);
                     return;
                 }
             }
@@ -193,7 +216,8 @@ impl Slot {
                 return Err(pause);
             }
             let Ok(id) = u64::try_from(self.generator.real_time_generate()) else { return Err(pause) };
-            if id <= self.last {
+            // Its own time counts: this thread may have stood still since the clock was looked at.
+            if id <= self.last || (id >> 22) + EPOCH_MS >= self.until {
                 return Err(pause);
             }
             self.last = id;
@@ -213,7 +237,6 @@ impl Actor for Sequencer {
 impl Handler<Take> for Sequencer {
     type Result = ();
     fn handle(&mut self, take: Take, ctx: &mut Self::Context) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
         self.queue.push_back(take);
         if catch_unwind(AssertUnwindSafe(|| self.serve(ctx))).is_err() {
             self.start_over(ctx);

@@ -321,7 +321,7 @@ impl Session {
                 Err(error) => reply.send(Err(error)),
             }
             for (request, reply) in me.looking_up.remove(&room).unwrap_or_default() {
-                me.pass_to_room(room, request, reply, ctx);
+                me.ask_room(room, request, reply, ctx);
             }
         }));
     }

@@ -232,6 +232,11 @@ impl<'a> Facts<'a> {
             None => self.moves.contains_key(&(room, user)),
         }
     }
+    /// Whether the user is out at `seq`, or goes out with it: who was away then is told so by the resume and not by the entry.
+    pub fn out_at(&self, room: RoomId, user: UserId, seq: Seq) -> bool {
+        let turns = self.turns.get(&(room, user)).map(Vec::as_slice).unwrap_or_default();
+        turns.iter().rev().find(|turn| turn.seq <= seq).is_some_and(|turn| !turn.begins)
+    }
     /// Rooms in which something was acknowledged.
     pub fn rooms_acked(&self) -> impl Iterator<Item = RoomId> + '_ {
         let rooms: BTreeSet<RoomId> = self.heads.keys().map(|(_, room)| *room).collect();

@@ -138,7 +138,7 @@ impl Stream<'_, '_, '_> {
             // A room that this replica was never told of counts when entries say that the user is in it.
             let place = self.places.get(&room);
             let Some((seq, acked)) = self.facts.head_before(clock, room, since) else { continue };
-            let by_entries = self.facts.turns.contains_key(&(room, user));
+            let by_entries = self.facts.turns.contains_key(&(room, user)) && !self.facts.out_at(room, user, seq);
             if (place.is_none() && !by_entries) || !self.facts.member_at(room, user, seq) {
                 continue;
             }

@@ -7,8 +7,8 @@
 mod input;
 mod screen;
 
-use crate::client::session::Credentials;
 use crate::client::rest::UserFound;
+use crate::client::session::Credentials;
 use crate::client::{Client, ClientError, Event, Rest, Settings, Ticket};
 use crate::protocol::codec::Format;
 use crate::protocol::entry::{Entry, RoomKind};
@@ -265,7 +265,8 @@ impl Chat {
     /// Shows entries in order; one by somebody unknown, or of a room without a name, first has them looked up.
     fn show_held(&mut self) -> io::Result<()> {
         while let Some((entry, live)) = self.held.front() {
-            let labelled = |room: &crate::client::replica::Room| room.summary.is_some() && room.peer().is_none_or(|peer| self.screen.knows(peer));
+            let labelled =
+                |room: &crate::client::replica::Room| room.summary.is_some() && room.peer().is_none_or(|peer| self.screen.knows(peer));
             let known = self.screen.knows(entry.by) && self.worker.client.view(|r| r.room(entry.room).is_some_and(labelled));
             if !known && self.held.len() <= HELD_MAX {
                 if self.lookup.is_none() {
@@ -320,7 +321,8 @@ impl Chat {
                 found.iter().for_each(|other| self.screen.learn(other.user, &other.name));
                 self.room = Some(room);
                 // The room itself may come after the answer.
-                let label = found.map_or_else(|| self.worker.client.view(|r| self.screen.label(r, room)), |other| format!("@{}", other.name));
+                let label =
+                    found.map_or_else(|| self.worker.client.view(|r| self.screen.label(r, room)), |other| format!("@{}", other.name));
                 self.screen.show(&format!("[in {label}, id {room}]"), serde_json::json!({"event": "in_room", "room": room}))
             }
             Outcome::Rooms(rooms) => self.screen.rooms(&rooms),

@@ -63,6 +63,10 @@ pub fn committed(rows: Vec<LogRow>, from: Seq, to: Seq) -> Result<Vec<LogRow>, S
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod simulation;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use bytes::Bytes;

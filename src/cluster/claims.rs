@@ -39,11 +39,12 @@ impl Claims {
     /// A fresh writer's epoch for one start of a room's actor, higher than `above`; takes the shard first when this process has not
     /// yet, or when its activations are used up. From now on checks of the room's older activations fail.
     pub async fn activate(&self, shard: Shard, room: RoomId, above: Epoch) -> Result<Epoch, StorageError> {
-        if let Some(epoch) = self.next_activation(shard).filter(|e| *e > above) {
-            self.active.lock().insert(room, epoch);
-            return Ok(epoch);
-        }
         for _ in 0..CLAIM_TRIES {
+            // Also after a lost race: it may have been lost to another room of this process.
+            if let Some(epoch) = self.next_activation(shard).filter(|e| *e > above) {
+                self.active.lock().insert(room, epoch);
+                return Ok(epoch);
+            }
             let was = self.store.epoch(shard).await?;
             let next = EpochCell { epoch: was.epoch.max(above.shard_epoch()) + 1, token: rand::random() };
             if self.store.raise_epoch(shard, was, next).await? {

@@ -172,7 +172,7 @@ section! {
         rooms_per_user_max: usize = 5_000,
         /// Seqs that an owner searches for a repeat before it answers `resync`.
         repeat_window: u64 = 10_000,
-        /// Milliseconds until an idle room's actor is passivated.
+        /// Milliseconds until an idle room's or presence's actor is passivated.
         idle_ms: u64 = 60_000,
         /// Requests that may wait in one room; above it they are refused (`busy`).
         waiting_max: usize = 4_096,

@@ -274,7 +274,9 @@ async fn nobody_is_brought_into_more_rooms_than_a_resume_tells_of() {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    for (op, fields) in [("invite", json!({ "room": room, "user": bob.id.to_string(), "cid": cid() })), ("create", group(vec![bob.id.to_string()]))] {
+    for (op, fields) in
+        [("invite", json!({ "room": room, "user": bob.id.to_string(), "cid": cid() })), ("create", group(vec![bob.id.to_string()]))]
+    {
         let answer = a.ask(op, fields).await;
         assert_eq!(answer["code"], "conflict", "{op}: {answer}");
     }

@@ -2,8 +2,8 @@
 
 use super::support::{RawSocket, SOON, TestNode, eventually};
 use serde_json::json;
-use std::path::Path;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 use tokio::sync::mpsc;

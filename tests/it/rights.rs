@@ -179,7 +179,8 @@ impl Stage {
             }
             "react" | "pin" => {
                 let seq = self.says(0).await;
-                let fields = if request == "pin" { json!({ "seq": seq, "on": true }) } else { json!({ "seq": seq, "emoji": "👍", "on": true }) };
+                let fields =
+                    if request == "pin" { json!({ "seq": seq, "on": true }) } else { json!({ "seq": seq, "emoji": "👍", "on": true }) };
                 self.ask(index, request, fields).await
             }
             "typing" => self.ask(index, "typing", json!({ "on": true })).await,
@@ -286,7 +287,8 @@ fn greatest(pushes: &[Push], room: RoomId) -> Seq {
 async fn resumes(url: String, user: TestUser, room: RoomId) -> Vec<Push> {
     let (connection, mut pushes) = Connection::open(&url, &user.token, Format::Msgpack, &Options::default()).await.expect("connects");
     let asking = connection.clone();
-    let asked = tokio::spawn(async move { asking.request(Request::Resume(Resume { rooms: vec![Have { room, have: 0 }], last: true })).await });
+    let asked =
+        tokio::spawn(async move { asking.request(Request::Resume(Resume { rooms: vec![Have { room, have: 0 }], last: true })).await });
     let mut all = Vec::new();
     while let Ok(Some(push)) = tokio::time::timeout(QUIET * 3, pushes.recv()).await {
         all.push(push);
@@ -574,7 +576,11 @@ async fn who_is_brought_in_gets_the_room_at_once_and_from_there() {
         let again = alice.send(room, "are you still here?").await.seq.expect("an entry");
         bob.reaches(room, again).await;
         let kicked = alice.request(Request::Kick(on_member(room, bob.user.id))).await.expect("kicked").seq.expect("an entry");
-        bob.expect_push("the kick", |p| matches!(p, Push::Entry(e) if e.seq == kicked) || matches!(p, Push::Entries(page) if page.entries.iter().any(|e| e.seq == kicked))).await;
+        bob.expect_push("the kick", |p| {
+            matches!(p, Push::Entry(e) if e.seq == kicked)
+                || matches!(p, Push::Entries(page) if page.entries.iter().any(|e| e.seq == kicked))
+        })
+        .await;
     }
     alice.read_log(&node, room).await;
     judge([&alice, &bob], &Rules::default());
@@ -646,7 +652,8 @@ async fn a_channel_is_joined_and_left_without_entries_and_that_survives_a_kill()
     let answer = eve.ask("history", json!({ "room": room.to_string() })).await;
     assert_eq!(letter(&answer), 'F', "who left a channel is out after a crash, too: {answer}");
     eventually("the members are the two", SOON, || async {
-        let answer = reader.request(Request::Members(hubbub::protocol::ops::Members { room, ..Default::default() })).await.expect("members");
+        let answer =
+            reader.request(Request::Members(hubbub::protocol::ops::Members { room, ..Default::default() })).await.expect("members");
         answer.members.map(|m| m.len()) == Some(2)
     })
     .await;

@@ -125,7 +125,8 @@ async fn the_log_is_json_and_holds_neither_bodies_nor_tokens() {
 
 #[tokio::test]
 async fn health_is_told_to_balancers_and_reasons_to_operators() {
-    let mut node = TestNode::builder().set("storage.disk_free_bytes_min", 1u64 << 60).set("http.drain_spread_ms", 200).start_unready().await;
+    let mut node =
+        TestNode::builder().set("storage.disk_free_bytes_min", 1u64 << 60).set("http.drain_spread_ms", 200).start_unready().await;
     let admin: std::net::SocketAddr = node.admin().trim_start_matches("http://").parse().expect("an address");
     for at in [node.address(), admin] {
         assert_eq!(http(at, "GET /livez HTTP/1.1", "").await.status, 200);

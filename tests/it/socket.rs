@@ -72,7 +72,8 @@ async fn a_subprotocol_is_chosen_and_a_token_never_echoed() {
         (vec![bearer.clone()], None),
     ] {
         let headers: Vec<String> = offered.iter().map(|o| format!("Sec-WebSocket-Protocol: {o}")).collect();
-        let (mut socket, response) = RawSocket::handshake(&node, "/v1/socket", &headers).await.unwrap_or_else(|r| panic!("{offered:?}: {r:?}"));
+        let (mut socket, response) =
+            RawSocket::handshake(&node, "/v1/socket", &headers).await.unwrap_or_else(|r| panic!("{offered:?}: {r:?}"));
         assert_eq!(response.header("sec-websocket-protocol"), chosen, "{offered:?}");
         assert_eq!(response.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         assert!(!format!("{response:?}").contains(&token), "{offered:?}");
@@ -83,7 +84,8 @@ async fn a_subprotocol_is_chosen_and_a_token_never_echoed() {
             assert!(matches!(hello, Push::Hello(h) if h.reference == 0 && h.name == "alice"), "{offered:?}");
         }
     }
-    let refused = RawSocket::handshake(&node, "/v1/socket", &["Sec-WebSocket-Protocol: mqtt, graphql-ws".into()]).await.err().expect("refused");
+    let refused =
+        RawSocket::handshake(&node, "/v1/socket", &["Sec-WebSocket-Protocol: mqtt, graphql-ws".into()]).await.err().expect("refused");
     assert_eq!(refused.status / 100, 4, "{refused:?}");
     assert_eq!(refused.status, 400, "{refused:?}");
 }
@@ -239,7 +241,9 @@ fn attacks(user: UserId, device: DeviceId) -> Vec<(String, String)> {
         let input = format!("{}.{p}", B64.encode(json!({"typ": "JWT", "alg": name, "kid": "1"}).to_string()));
         add(&format!("really signed with {name}"), format!("{input}.{}", sign(alg, SECRET.as_bytes(), &input)));
     }
-    for (what, secret) in [("an empty secret", ""), ("another secret", "another secret that is long enough!!"), ("the key id as secret", "1")] {
+    for (what, secret) in
+        [("an empty secret", ""), ("another secret", "another secret that is long enough!!"), ("the key id as secret", "1")]
+    {
         add(what, format!("{h}.{p}.{}", sign(Algorithm::HS256, secret.as_bytes(), &format!("{h}.{p}"))));
     }
     for (name, value) in [
@@ -351,11 +355,33 @@ async fn no_forged_token_lets_anybody_in() {
 fn not_json_frames() -> Vec<Vec<u8>> {
     let deep = |n: usize| format!(r#"{{"op":"ping","ref":1,"x":{}{}}}"#, "[".repeat(n), "]".repeat(n));
     let texts = [
-        "", " ", "null", "1", "[]", "\"ping\"", "{", "{}", "{\"op\":\"ping\"}", "{\"ref\":1}", "{\"op\":1,\"ref\":1}", "{\"op\":\"ping\",\"ref\":\"1\"}",
-        "{\"op\":\"ping\",\"ref\":-1}", "{\"op\":\"ping\",\"ref\":1.5}", "{\"op\":\"ping\",\"ref\":18446744073709551616}", "{\"op\":\"ping\",\"ref\":0}",
-        "{\"op\":\"ping\",\"ref\":1} {}", "{\"op\":\"ping\",\"ref\":1}x", "{\"op\":\"ping\",\"op\":\"ping\",\"ref\":1}", "{\"op\":\"ping\",\"ref\":1,\"ref\":2}",
-        "{\"op\":\"typing\",\"ref\":1,\"room\":5,\"on\":true}", "{\"op\":\"typing\",\"ref\":1,\"room\":\"05\",\"on\":true}", "{\"op\":\"typing\",\"ref\":1,\"room\":\"1\",\"on\":\"yes\"}",
-        "{\"op\":\"auth\",\"ref\":1,\"token\":\"\\ud800\"}", "{'op':'ping','ref':1}", "{\"op\":\"nosuch\",\"ref\":1}", "{\"op\":\"send\",\"ref\":1,\"room\":\"1\",\"cid\":\"short\",\"text\":\"x\"}",
+        "",
+        " ",
+        "null",
+        "1",
+        "[]",
+        "\"ping\"",
+        "{",
+        "{}",
+        "{\"op\":\"ping\"}",
+        "{\"ref\":1}",
+        "{\"op\":1,\"ref\":1}",
+        "{\"op\":\"ping\",\"ref\":\"1\"}",
+        "{\"op\":\"ping\",\"ref\":-1}",
+        "{\"op\":\"ping\",\"ref\":1.5}",
+        "{\"op\":\"ping\",\"ref\":18446744073709551616}",
+        "{\"op\":\"ping\",\"ref\":0}",
+        "{\"op\":\"ping\",\"ref\":1} {}",
+        "{\"op\":\"ping\",\"ref\":1}x",
+        "{\"op\":\"ping\",\"op\":\"ping\",\"ref\":1}",
+        "{\"op\":\"ping\",\"ref\":1,\"ref\":2}",
+        "{\"op\":\"typing\",\"ref\":1,\"room\":5,\"on\":true}",
+        "{\"op\":\"typing\",\"ref\":1,\"room\":\"05\",\"on\":true}",
+        "{\"op\":\"typing\",\"ref\":1,\"room\":\"1\",\"on\":\"yes\"}",
+        "{\"op\":\"auth\",\"ref\":1,\"token\":\"\\ud800\"}",
+        "{'op':'ping','ref':1}",
+        "{\"op\":\"nosuch\",\"ref\":1}",
+        "{\"op\":\"send\",\"ref\":1,\"room\":\"1\",\"cid\":\"short\",\"text\":\"x\"}",
     ];
     texts.iter().map(|t| t.as_bytes().to_vec()).chain([deep(33).into_bytes(), deep(20_000).into_bytes()]).collect()
 }
@@ -678,7 +704,9 @@ async fn the_room_list_counts_what_is_unread() {
     }
     let mention = once(&rooms[2], json!({ "text": "@bob", "mentions": [bob.id.to_string()] }));
     let last = a.ask("send", mention).await["seq"].clone();
-    let newest_first = |list: &Value| -> Vec<String> { list["rooms"].as_array().expect("rooms").iter().map(|r| r["room"].as_str().expect("an id").into()).collect() };
+    let newest_first = |list: &Value| -> Vec<String> {
+        list["rooms"].as_array().expect("rooms").iter().map(|r| r["room"].as_str().expect("an id").into()).collect()
+    };
     // The list follows the entries; it is there soon after.
     let list = loop {
         let list = b.ask("rooms", json!({})).await;

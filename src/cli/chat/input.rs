@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_says_what_would_be() {
         for (line, named) in [
-            ("/join general", "room's id"),
+            ("/join", "/help"),
             ("/with", "/help"),
             ("/edit x y", "number of a message"),
             ("/edit 3", "new text"),

@@ -51,11 +51,11 @@ pub(super) struct Scanned {
 /// Reads every journal file of `dir`; changes nothing. `synced`: the highest batch number that is known to have been durable.
 pub(super) fn scan(dir: &Path, nonce: u128, synced: u64) -> Result<Scanned, OpenError> {
     let files = journals(dir)?;
-    let mut found = Scanned::default();
+    let (mut found, mut last) = (Scanned::default(), None);
     for (i, path) in files.iter().enumerate() {
         let newest = i + 1 == files.len();
         let bytes = std::fs::read(path).map_err(|e| OpenError::io(path, e))?;
-        let file = walk(&bytes, nonce, found.last);
+        let file = walk(&bytes, nonce, last);
         let damaged = |behind| OpenError::Damaged { file: path.clone(), offset: file.end as u64, behind };
         let torn = if file.zeros_behind { 0 } else { (bytes.len() - file.end) as u64 };
         match file.behind {
@@ -63,7 +63,8 @@ pub(super) fn scan(dir: &Path, nonce: u128, synced: u64) -> Result<Scanned, Open
             0 => {}
             n => return Err(damaged(n + later_batches(&files[i + 1..], nonce)?)),
         }
-        found.last = file.last;
+        last = file.last;
+        found.last = last.map(|batch| batch.number);
         if newest {
             // A tail that ends before what was synced is no torn tail: the device has lost what it had confirmed.
             if found.last.is_some_and(|last| last < synced) {
@@ -96,24 +97,39 @@ fn later_batches(files: &[PathBuf], nonce: u128) -> Result<usize, OpenError> {
     Ok(n)
 }
 
+/// What a batch says of its place.
+#[derive(Clone, Copy)]
+struct Batch {
+    /// Ours: contiguous.
+    number: u64,
+    /// The engine's, which its checksum does not cover: it grows. A batch with another one would hide later writes, or be hidden.
+    seqno: u64,
+}
+
 struct Walk {
     /// End of the last good batch.
     end: usize,
-    /// Number of the last good batch, or the one before this file.
-    last: Option<u64>,
+    /// The last good batch, or the one before this file.
+    last: Option<Batch>,
     /// Only zeros (or nothing) behind `end`.
     zeros_behind: bool,
     /// Whole batches of this store behind `end`.
     behind: usize,
 }
 
-fn walk(bytes: &[u8], nonce: u128, mut last: Option<u64>) -> Walk {
-    let mut end = 0;
-    while let Some((next, number)) = batch_at(bytes, end, nonce) {
-        if last.is_some_and(|last| number != last + 1) {
+fn walk(bytes: &[u8], nonce: u128, mut last: Option<Batch>) -> Walk {
+    let (mut end, mut before) = (0, (0, last));
+    while let Some((next, batch)) = batch_at(bytes, end, nonce) {
+        if last.is_some_and(|last| batch.number != last.number + 1) {
             break;
         }
-        (end, last) = (next, Some(number));
+        if last.is_some_and(|last| batch.seqno <= last.seqno) {
+            // One of the two is wrong: neither is good.
+            (end, last) = before;
+            break;
+        }
+        before = (end, last);
+        (end, last) = (next, Some(batch));
     }
     let rest = &bytes[end..];
     let zeros_behind = is_zero(rest);
@@ -141,13 +157,13 @@ fn batches_in(bytes: &[u8], nonce: u128) -> usize {
     n
 }
 
-/// The end and number of the batch that begins at `at`, if it is whole and of this store.
-fn batch_at(bytes: &[u8], at: usize, nonce: u128) -> Option<(usize, u64)> {
+/// The batch that begins at `at`, if it is whole and of this store, and where it ends.
+fn batch_at(bytes: &[u8], at: usize, nonce: u128) -> Option<(usize, Batch)> {
     let mut r = Reader { bytes, at };
     if r.u8()? != START {
         return None;
     }
-    let (items, _seqno) = (r.u32()?, r.u64()?);
+    let (items, seqno) = (r.u32()?, r.u64()?);
     let body = r.at;
     let mut number = None;
     for i in 0..items {
@@ -164,7 +180,7 @@ fn batch_at(bytes: &[u8], at: usize, nonce: u128) -> Option<(usize, u64)> {
     }
     let body = &bytes[body..r.at];
     let whole = r.u8()? == END && r.u64()? == xxh3_64(body) && r.take(TRAILER.len())? == TRAILER;
-    number.filter(|_| whole).map(|n| (r.at, n))
+    number.filter(|_| whole).map(|number| (r.at, Batch { number, seqno }))
 }
 
 struct Reader<'a> {

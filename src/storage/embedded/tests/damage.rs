@@ -247,3 +247,31 @@ async fn a_large_batch_is_scanned() {
     store.close();
     assert_eq!(open(t.dir.path()).rows(RoomId(2), 1, 512).await.unwrap().len(), 512);
 }
+
+/// The engine's checksum leaves out a batch's seqno. With a wrong one a batch would hide all that was written after it.
+#[tokio::test]
+async fn a_changed_seqno_is_reported() {
+    const SEQNO_AT: usize = 1 + 4;
+    let t = Temporary::new();
+    let dir = killed(&t).await;
+    let borders = borders(&dir);
+    let whole = std::fs::read(journal(&dir)).unwrap();
+    for (i, begin) in borders[..borders.len() - 2].iter().enumerate() {
+        let (byte, bit) = (SEQNO_AT + i % 8, i / 8 % 8);
+        let mut bytes = whole.clone();
+        bytes[begin + byte] ^= 1 << bit;
+        let copied = t.dir.path().join("changed");
+        copy(&dir, &copied);
+        std::fs::write(journal(&copied), &bytes).unwrap();
+        match EmbeddedStore::open(&copied, options()) {
+            Err(OpenError::Damaged { file, offset, behind }) => {
+                assert_eq!(file, journal(&copied));
+                assert!(offset as usize <= *begin && behind > 0, "batch {i}: at byte {offset}, {behind} behind it");
+            }
+            Err(e) => panic!("batch {i}: {e}"),
+            Ok(_) => panic!("batch {i}: a changed seqno was not noticed"),
+        }
+        assert!(std::fs::read(journal(&copied)).unwrap() == bytes, "a refused open has changed the journal");
+        std::fs::remove_dir_all(&copied).unwrap();
+    }
+}
