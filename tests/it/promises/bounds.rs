@@ -30,11 +30,18 @@ async fn unread(node: &TestNode, user: &TestUser) -> WebSocketStream<TcpStream> 
     let offered = format!("{}, hubbub.bearer.{}", Format::Msgpack.subprotocol(), user.token);
     request.headers_mut().insert("sec-websocket-protocol", offered.parse().unwrap());
     let (mut socket, _) = client_async(request, socket.connect(address).await.unwrap()).await.unwrap();
+    // Nothing is taken before the sign-in is answered.
+    until(&mut socket, |push| matches!(push, Push::Hello(_))).await;
     socket.send(Message::binary(codec::encode_request(Format::Msgpack, 1, &everything()))).await.unwrap();
+    until(&mut socket, |push| matches!(push, Push::Resumed(_))).await;
+    socket
+}
+
+async fn until(socket: &mut WebSocketStream<TcpStream>, fits: impl Fn(&Push) -> bool) {
     loop {
         let frame = tokio::time::timeout(SOON, socket.next()).await.unwrap().unwrap().unwrap();
-        if frame.is_binary() && matches!(codec::decode_push(Format::Msgpack, &frame.into_data()), Ok(Push::Resumed(_))) {
-            return socket;
+        if frame.is_binary() && codec::decode_push(Format::Msgpack, &frame.into_data()).is_ok_and(|push| fits(&push)) {
+            return;
         }
     }
 }
