@@ -43,7 +43,16 @@ impl AsyncWrite for Hole {
 
 fn entry() -> Arc<Entry> {
     let body = Body::Message(Message { text: "x".repeat(128), ..Message::default() });
-    Arc::new(Entry { room: RoomId(1 << 50), seq: 4712, n: 4000, id: MessageId(1 << 51), at: 1_790_000_000_000, by: UserId(77), cid: None, body })
+    Arc::new(Entry {
+        room: RoomId(1 << 50),
+        seq: 4712,
+        n: 4000,
+        id: MessageId(1 << 51),
+        at: 1_790_000_000_000,
+        by: UserId(77),
+        cid: None,
+        body,
+    })
 }
 
 /// A connection that was read from once, so that it is known to the flusher.
@@ -76,7 +85,7 @@ async fn rounds(rounds: u64, sessions: &[(Rc<Conn>, Incoming)]) -> Duration {
 
 fn fan_out(c: &mut Criterion) {
     let system = System::new();
-    let flusher = system.block_on(async { actix::spawn(Flusher) });
+    system.block_on(async { drop(actix::spawn(Flusher)) });
     let mut group = c.benchmark_group("fanout");
     for count in SESSIONS {
         let sessions = system.block_on(async {
@@ -90,7 +99,6 @@ fn fan_out(c: &mut Criterion) {
         group.bench_function(count.to_string(), |b| b.iter_custom(|n| system.block_on(rounds(n, &sessions))));
     }
     group.finish();
-    flusher.abort();
 }
 
 criterion_group!(benches, fan_out);
