@@ -85,7 +85,9 @@ async fn rounds(rounds: u64, sessions: &[(Rc<Conn>, Incoming)]) -> Duration {
 
 fn fan_out(c: &mut Criterion) {
     let system = System::new();
-    system.block_on(async { drop(actix::spawn(Flusher)) });
+    // The handle, not what it would wait for: the flusher never ends by itself.
+    let mut flusher = None;
+    system.block_on(async { flusher = Some(actix::spawn(Flusher)) });
     let mut group = c.benchmark_group("fanout");
     for count in SESSIONS {
         let sessions = system.block_on(async {
@@ -99,6 +101,7 @@ fn fan_out(c: &mut Criterion) {
         group.bench_function(count.to_string(), |b| b.iter_custom(|n| system.block_on(rounds(n, &sessions))));
     }
     group.finish();
+    flusher.iter().for_each(|f| f.abort());
 }
 
 criterion_group!(benches, fan_out);

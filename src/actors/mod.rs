@@ -14,6 +14,7 @@
 pub mod answering;
 pub mod applier;
 pub mod conn;
+pub mod cursor;
 pub mod delivery;
 pub mod guardian;
 pub mod hub;

@@ -18,10 +18,10 @@ use crate::bus::{Envelope, Framed, FramedEntry};
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::{Body, Caller, Entry};
 use crate::protocol::ids::{BUCKET_ENTRIES, Epoch, RoomId, Seq, UserId, bucket_of};
-use crate::protocol::ops::{Create, MoveCursor, Push, Receipt, Request, TypingPush};
+use crate::protocol::ops::{Create, MoveCursor, Push, Request, TypingPush};
 use crate::protocol::policy::{Act, Standing, allows};
 use crate::protocol::roomlog::{self, Decision, Need, Old, Recent, RoomLog};
-use crate::storage::{Append, CursorRow, LogRow, StorageError, record};
+use crate::storage::{Append, LogRow, StorageError, record};
 use crate::telemetry::metrics;
 use actix::prelude::*;
 use std::collections::VecDeque;
@@ -586,42 +586,17 @@ impl Room {
 
     fn move_cursor(&self, user: UserId, ask: MoveCursor, reply: Reply) {
         let Phase::Ready(ready) = &self.phase else { return };
-        let (local, room, head) = (self.local.clone(), self.room, ready.log.committed());
+        let head = ready.log.committed();
         let read = ask.read.unwrap_or(0).min(head);
-        let delivered = ask.delivered.unwrap_or(0).min(head).max(read);
-        let known_n = ready.log.n_at(read);
-        let tell = ready.log.members() <= local.node.config.rooms.receipts_members_max;
-        actix::spawn(async move {
-            let node = &local.node;
-            let result = async {
-                let read_n = match known_n {
-                    Some(n) => n,
-                    None => reading::entries(node, room, read, read).await?.first().map_or(0, |e| e.n),
-                };
-                let before = reading::in_time(node.store.cursors(user, &[room])).await?.first().copied().unwrap_or_default();
-                let raised = CursorRow {
-                    read: read.max(before.read),
-                    read_n: read_n.max(before.read_n),
-                    delivered: delivered.max(before.delivered),
-                };
-                if raised != before {
-                    reading::in_time(node.store.raise(user, room, raised)).await?;
-                }
-                Ok((raised, raised != before))
-            }
-            .await;
-            match result {
-                Err(error) => reply.send(Err(storage_error(error))),
-                Ok((now, moved)) => {
-                    reply.send(Ok(Answer::default()));
-                    if moved && tell {
-                        let push = Receipt { room, user, read: now.read, delivered: now.delivered };
-                        let push = Arc::new(Framed::new(Push::Receipt(push)));
-                        local.fan_out(room, || Envelope::Ephemeral { room, except: None, push: push.clone() });
-                    }
-                }
-            }
-        });
+        let moved = super::cursor::Moved {
+            room: self.room,
+            user,
+            read,
+            delivered: ask.delivered.unwrap_or(0).min(head).max(read),
+            read_n: ready.log.n_at(read),
+            tell: ready.log.members() <= self.local.node.config.rooms.receipts_members_max,
+        };
+        actix::spawn(super::cursor::raise(self.local.clone(), moved, reply));
     }
 
     /// A channel's subscription: written durably, then answered; not an entry.

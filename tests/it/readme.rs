@@ -122,6 +122,8 @@ async fn both_reconnect_when_the_server_comes_back() {
     let (words, _) = shell("./target/debug/hubbub chat --register --user alice");
     let mut alice = Terminal::open(program(&node, &words));
     alice.shows("in the room", |l| l.starts_with("[in @bob")).await;
+    // A room that Bob's program has never heard of would begin for it with what comes after it is back.
+    bob.shows("the room", |l| l == "@alice * alice opened the room").await;
     assert!(node.stop().await.success());
     alice.types("typed while the server was away");
     node.restart_at(port).await;

@@ -85,6 +85,7 @@ async fn a_resume_gives_every_missed_entry_in_order() {
         bob.reaches(room, 1).await;
     }
     bob.request(Request::Join(InRoom { room: channel, cid: ClientId::fresh(), since: 0 })).await.unwrap();
+    bob.reaches(channel, 1).await;
     bob.request(Request::Cursor(MoveCursor { room: main, read: Some(1), delivered: Some(1) })).await.unwrap();
     bob.disconnect().await;
     drop(bob.take_pushes());
