@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const REPLICAS: usize = 3;
 const OWNERS: usize = 3;
-const STEPS: usize = 120;
+const STEPS: usize = 200;
 /// Client ids: whoever owns the room appends those that its log does not have.
 const CLIENT_IDS: u8 = 5;
 

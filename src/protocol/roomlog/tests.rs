@@ -166,6 +166,18 @@ impl Run {
 
     fn step(&mut self) {
         let (user, request) = self.request();
+        self.take(user, request);
+    }
+
+    /// Something that was sent before, once more.
+    fn again(&mut self) {
+        let (user, request) = self.sent[self.rng.random_range(0..self.sent.len())].clone();
+        let request = if self.rng.random_ratio(1, 5) { with_other_body(request) } else { request };
+        self.take(user, request);
+    }
+
+    /// Decides, and holds the decision against what the whole log says.
+    fn take(&mut self, user: UserId, request: Request) {
         let (id, since) = once(&request).unwrap();
         let decision = settle(&mut self.log, &self.model, user, &request);
         let first = self.model.first(user, id).map(|e| (e.seq, hash_body(&e.body)));
@@ -275,8 +287,8 @@ proptest! {
                 run.append(UserId(1), Some(cid(1_000_000 + n)), body);
             }
             run.sent.push((UserId(1), request));
-            if n % 10 == 0 {
-                run.step();
+            if n % 5 == 0 {
+                run.again();
             }
         }
         prop_assert!(run.log.head() > 2 * WINDOW as u64);
