@@ -357,6 +357,8 @@ impl Session {
 
     fn admit(&mut self, reference: u64, token: String, ctx: &mut Context<Self>) {
         self.stage = Stage::Admitting;
+        // What the client sends meanwhile waits in the socket until it is known who it is.
+        self.seat.conn.pause(true);
         let gate = self.gate.clone();
         let work = async move {
             let admitted = gate.admit(&token).await;
@@ -379,6 +381,7 @@ impl Session {
         self.seat.user.set(admitted.user);
         self.seat.device.set(admitted.device);
         self.expires_at(admitted.expires, now);
+        self.under_way(0);
         self.leaving.ticket.signed_in();
         self.hub.signed_in(&self.seat);
         self.push(&Push::Hello(Hello {
