@@ -117,10 +117,10 @@ async fn messages(node: &NodeContext, room: RoomId, from: Seq, to: Seq, limit: u
 pub async fn history(node: &NodeContext, ask: &History, head: Seq) -> Result<(Vec<Shown>, bool)> {
     let limit = ask.limit.unwrap_or(50) as usize;
     let (found, more) = if let Some(after) = ask.after {
-        messages(node, ask.room, after + 1, head, limit, false).await?
+        messages(node, ask.room, after.saturating_add(1), head, limit, false).await?
     } else if let Some(around) = ask.around {
         let (mut found, more) = messages(node, ask.room, 1, around.min(head), limit.div_ceil(2), true).await?;
-        let (newer, _) = messages(node, ask.room, around + 1, head, limit / 2, false).await?;
+        let (newer, _) = messages(node, ask.room, around.saturating_add(1), head, limit / 2, false).await?;
         found.extend(newer);
         (found, more)
     } else {
