@@ -38,7 +38,8 @@ const READY: Duration = Duration::from_secs(5);
 #[tokio::test]
 async fn a_node_with_a_long_log_is_soon_ready() {
     let entries: Seq = pick(20_000, 100_000);
-    let mut node = TestNode::start().await;
+    // The whole log is read at the end, by one resume.
+    let mut node = TestNode::builder().set("rooms.resume_entries_max", 2 * entries).start().await;
     let users = people(&node, 1).await;
     let mut client = connected(&node, &users).await.pop().unwrap();
     let room = groups(std::slice::from_ref(&client), 1).await[0];
