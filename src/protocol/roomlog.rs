@@ -152,8 +152,6 @@ pub struct RoomLog {
     by_cid: HashMap<(UserId, ClientId), Seq>,
     old: HashMap<Seq, Old>,
     uncommitted_members: Vec<(Seq, UserId)>,
-    /// Searches under way: the window must not shrink meanwhile, or an entry could slip between it and the search.
-    searches: u32,
 }
 
 /// A room's settings as the log has them.
@@ -194,7 +192,6 @@ impl RoomLog {
             by_cid: HashMap::new(),
             old: HashMap::new(),
             uncommitted_members: Vec::new(),
-            searches: 0,
         }
     }
 
@@ -280,15 +277,6 @@ impl RoomLog {
             }
         }
         self.old.entry(seq).or_insert(old);
-    }
-    /// A [`Need::Search`] begins.
-    pub fn search_begins(&mut self) {
-        self.searches += 1;
-    }
-    /// A [`Need::Search`] is over.
-    pub fn search_ends(&mut self) {
-        self.searches = self.searches.saturating_sub(1);
-        self.trim();
     }
 
     /// Messages up to `seq`, if the window still knows.
@@ -594,7 +582,7 @@ impl RoomLog {
     }
 
     fn trim(&mut self) {
-        while self.window.len() > WINDOW && self.searches == 0 {
+        while self.window.len() > WINDOW {
             // What is not committed is at most a batch, far less than the window.
             let Some(gone) = self.window.pop_front() else { break };
             if let Some(cid) = gone.cid
