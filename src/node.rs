@@ -18,7 +18,9 @@ use crate::config::{Config, secrets};
 use crate::error::{ApiError, Code};
 use crate::http::socket::Doors;
 use crate::http::{Api, NodePort, NodeStatus};
+use crate::protocol::entry::Caller;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
+use crate::protocol::ops::{self, Request};
 use crate::storage::Store;
 use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use crate::telemetry::{self, metrics};
@@ -237,6 +239,9 @@ impl NodePort for Port {
             self.node.router.to_presence(user, PresenceMsg::Unwatch { watcher: other, hub: None });
             self.node.router.to_presence(user, PresenceMsg::Event(UserEvent::Contact { other }));
         }
+    }
+    async fn ask(&self, caller: Caller, request: Request) -> Result<ops::Ok, ApiError> {
+        crate::actors::asking::ask(&self.node, caller, request).await
     }
     fn status(&self) -> NodeStatus {
         // What the store says of itself is read by who asks for health, each in the words meant for them.

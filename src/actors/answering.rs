@@ -19,6 +19,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 type Result<T> = std::result::Result<T, ApiError>;
 
+/// The answer to a request whose time is over.
+pub fn too_slow() -> ApiError {
+    ApiError::new(Code::Timeout, "the request took too long; send it again (with the same client id, if it has one)")
+}
+
 /// The limits that requests are held against.
 pub fn limits(config: &Config) -> Limits {
     let rooms = &config.rooms;

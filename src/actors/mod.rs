@@ -13,6 +13,7 @@
 
 pub mod answering;
 pub mod applier;
+pub mod asking;
 pub mod conn;
 pub mod cursor;
 pub mod delivery;

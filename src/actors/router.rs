@@ -41,6 +41,12 @@ impl Answer {
     }
 }
 
+impl From<Answer> for crate::protocol::ops::Ok {
+    fn from(Answer { room, seq, n, id, at }: Answer) -> Self {
+        crate::protocol::ops::Ok { room, seq, n, id, at, ..Default::default() }
+    }
+}
+
 /// The result of a request, on its way to who asked.
 #[derive(Message)]
 #[rtype(result = "()")]

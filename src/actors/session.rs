@@ -5,13 +5,13 @@
 //! limit. A request that takes longer than `socket.request_timeout_ms` is answered with `timeout`.
 //! What concerns a room goes to the room's owner; reads are done here, bounded by the head the owner gave.
 
-use super::answering;
+use super::answering::{self, too_slow};
 use super::conn::{Conn, Incoming, Io, OutboxLimits};
 use super::hub::{Hub, HubMsg, Seat};
 use super::node::{NodeContext, now_ms};
 use super::presence::PresenceMsg;
 use super::resuming;
-use super::router::{Answer, Answered, Reply};
+use super::router::{Answered, Reply};
 use crate::bus::UserEvent;
 use crate::error::{ApiError, Code};
 use crate::protocol::close::Close;
@@ -513,10 +513,6 @@ impl Seat {
     }
 }
 
-fn too_slow() -> ApiError {
-    ApiError::new(Code::Timeout, "the request took too long; send it again (with the same client id, if it has one)")
-}
-
 /// The Close that goes with a refused token.
 fn close_for(error: &ApiError) -> Close {
     match error.code {
@@ -583,8 +579,7 @@ impl Handler<Answered> for Session {
         } else if self.seat.oldest.get() == Some(pending.began) {
             self.seat.oldest.set(self.pending.values().map(|p| p.began).min());
         }
-        let result = answered.result.map(|Answer { room, seq, n, id, at }| ops::Ok { room, seq, n, id, at, ..ops::Ok::default() });
-        self.answer(pending.reference, result);
+        self.answer(pending.reference, answered.result.map(ops::Ok::from));
     }
 }
 

@@ -22,7 +22,9 @@ use crate::auth::sessions::Sessions;
 use crate::auth::tokens::{KeyError, Tokens};
 use crate::config::Config;
 use crate::error::{ApiError, Code};
+use crate::protocol::entry::Caller;
 use crate::protocol::ids::{DeviceId, UserId};
+use crate::protocol::ops::{self, Request};
 use crate::storage::Store;
 use crate::telemetry::metrics;
 use actix_web::body::{EitherBody, MessageBody};
@@ -63,6 +65,8 @@ pub trait NodePort: Send + Sync {
     fn revoked(&self, user: UserId, device: Option<DeviceId>);
     /// How two users stand to each other has changed: presence may be told, or must not be told any more. Does not block.
     fn contacts_changed(&self, a: UserId, b: UserId);
+    /// Answers a request as a socket would (`actors::asking`).
+    async fn ask(&self, caller: Caller, request: Request) -> Result<ops::Ok, ApiError>;
     /// How it is.
     fn status(&self) -> NodeStatus;
     /// Makes an actor panic (`dev.faults`); false when there is none of that name and id.

@@ -33,6 +33,9 @@ impl NodePort for FakeNode {
     fn contacts_changed(&self, a: UserId, b: UserId) {
         self.contacts.lock().push((a, b));
     }
+    async fn ask(&self, _: Caller, request: ops::Request) -> Result<ops::Ok, ApiError> {
+        Err(ApiError::new(Code::UnknownOp, request.op()))
+    }
     fn status(&self) -> NodeStatus {
         self.status.lock().clone().unwrap_or(NodeStatus { draining: false, ready: Ok(()) })
     }

@@ -15,6 +15,9 @@ pub mod conformance;
 pub mod derive;
 pub mod embedded;
 pub mod record;
+pub mod records;
+
+pub use records::{Records, RecordWrite, Table};
 
 /// Why a storage call did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -355,7 +358,7 @@ pub struct Health {
 }
 
 /// A whole store.
-pub trait Store: MessageLog + Ownership + Rooms + Cursors + Users {
+pub trait Store: MessageLog + Ownership + Rooms + Cursors + Users + Records {
     /// How it is.
     fn health(&self) -> Health;
     /// Flushes and closes; later calls fail.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 pub mod log;
 pub mod ownership;
+pub mod records;
 pub mod rooms;
 pub mod support;
 pub mod users;
@@ -36,6 +37,8 @@ macro_rules! storage_conformance {
                 a_ban_is_no_membership, leaving_removes_both_ways, members_are_paged, rooms_of_a_user_are_ordered_and_limited,
                 mentions_are_counted_after_a_seq, folds_are_replaced_whole, a_pair_has_one_direct_room, a_direct_room_is_durable,
                 a_creation_is_claimed_once, cursors_are_max_registers, cursors_are_durable_within_a_second;
+            records: records_are_replaced_by_compare_and_set, records_are_listed_by_partition, versions_order_the_writes_of_a_record,
+                records_are_durable, what_does_not_fit_is_refused;
             users: a_name_is_taken_once, users_are_found_by_id_and_name, users_are_listed_in_order, replacing_needs_the_stored_row,
                 one_of_many_replacements_wins, renaming_frees_the_old_name, last_seen_only_grows, devices_are_replaced_by_compare_and_set,
                 devices_are_listed_in_order, contacts_change_both_ways, contacts_are_listed_in_order, accounts_are_durable,

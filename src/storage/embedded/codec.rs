@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::Xxh3;
 const VERSION: u8 = 1;
 const HEAD: usize = 1 + 8;
 
-/// A row's key. The longest is a table's letter and three numbers; names are at most 32 bytes.
+/// A row's key. Records' keys are the longest, at most about 1 KiB.
 pub(super) type Key = Vec<u8>;
 
 fn key(table: u8, numbers: &[u64]) -> Key {
@@ -103,6 +103,15 @@ pub(super) fn contact(a: UserId, b: UserId) -> Key {
 }
 pub(super) fn contacts(user: UserId) -> Key {
     key(b'k', &[user.0])
+}
+/// A record: `X`, the table's letter, the partition with its length, the record's own key.
+pub(super) fn record(table: u8, partition: &[u8], own: &[u8]) -> Key {
+    let mut k = vec![b'X', table];
+    // Longer ones are refused before (`records::check`).
+    k.extend_from_slice(&(partition.len() as u16).to_be_bytes());
+    k.extend_from_slice(partition);
+    k.extend_from_slice(own);
+    k
 }
 
 /// The number at the end of a key.

@@ -155,6 +155,22 @@ impl View<'_> {
         Ok(out)
     }
 
+    /// Rows whose key begins with `prefix`, with the rest of the key, from behind the rest `after`, ascending.
+    pub(super) fn list_keys<T: DeserializeOwned>(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, T)>> {
+        let mut from = prefix.to_vec();
+        if let Some(after) = after {
+            from.extend_from_slice(after);
+            from.push(0); // the least key behind it
+        }
+        let mut out = Vec::new();
+        for item in self.at.range(&self.engine.rows, from..).take(limit) {
+            let (k, v) = item.into_inner().map_err(failed)?;
+            let Some(rest) = k.strip_prefix(prefix) else { break };
+            out.push((rest.to_vec(), codec::decode(&k, &v)?));
+        }
+        Ok(out)
+    }
+
     /// Log rows of a range of keys, ascending or (`rev`) descending, until `each` says stop.
     pub(super) fn log(&self, from: &[u8], to: &[u8], rev: bool, mut each: impl FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
         let mut range = self.at.range(&self.engine.log, from.to_vec()..=to.to_vec());

@@ -25,6 +25,7 @@ mod codec;
 mod engine;
 mod log;
 mod ownership;
+mod records;
 mod reopen;
 mod rooms;
 mod scan;
