@@ -16,7 +16,7 @@ import { MemoryStore } from "./memory.js";
 import { Replica, type Events, type Topic } from "./replica.js";
 import { KEPT, type Range } from "./room.js";
 import { Session } from "./session.js";
-import type { Change, Item, Message, Pending, Room, Status, Store, Write } from "./state.js";
+import type { Change, Item, Message, Pending, Room, Saved, Status, Store, Transient, Write } from "./state.js";
 import { Timeline } from "./timeline.js";
 import type { AskOp, Cid, Hello, Id, Member, Numbered, OnceFields, OnceOp, Presence, Replies, Requests, Seq } from "./types.js";
 
@@ -57,6 +57,8 @@ export class Client {
   readonly #driver: Driver;
   readonly #outboxMax: number;
   #writer = true;
+  /** The store lacks something that is held here. */
+  #behind = false;
   #writing: Promise<void> = Promise.resolve();
   #nextWrite: Promise<void> | undefined;
   #typed = new Map<Id, number>();
@@ -79,8 +81,8 @@ export class Client {
       commit: (change) => this.#commit(change, false),
       saved: () => this.#saved(),
       writes: (on) => this.#writes(on),
-      reload: () => this.#load(),
-      restored: () => this.#touched(),
+      reload: (all) => (all ? this.#load() : this.#merge()),
+      restore: (saved, transient) => this.#restore(saved, transient),
       error: (error) => this.#events.emit("error", error),
     };
     this.#replica.tell = (name, event) => this.#events.emit(name, event);
@@ -117,6 +119,8 @@ export class Client {
     this.#replica.clear();
     this.#touched();
     await this.#saved();
+    // In a tab that does not lead nothing else is stored.
+    await this.#write([{ drop: "all" }]);
   }
 
   /** Tries to connect now rather than at the next attempt; looks whether the connection is alive. */
@@ -279,8 +283,6 @@ export class Client {
     const item = this.#replica.outbox.get(cid);
     if (!item || (item.since !== undefined && !item.error)) return false;
     void this.#now({ kind: "discarded", cid });
-    this.#tickets.get(cid)?.reject(new HubbubError("closed", "it was discarded"));
-    this.#tickets.delete(cid);
     return true;
   }
 
@@ -326,6 +328,7 @@ export class Client {
 
   #commit(change: Change, local: boolean): void {
     this.#replica.apply(change);
+    if (change.kind === "discarded") this.#abandon(change.cid);
     this.#touched();
     void this.#saved();
     if (!this.#writer && local) void this.#writeOwn(change).then(() => this.#driver.committed(change, local));
@@ -366,6 +369,11 @@ export class Client {
     this.#events.emit("failed", { item, error });
   }
 
+  #abandon(cid: Cid): void {
+    this.#tickets.get(cid)?.reject(new HubbubError("undecided", "it is not in the outbox any more: it was discarded, or settled in another tab"));
+    this.#tickets.delete(cid);
+  }
+
   async #load(): Promise<void> {
     try {
       this.#replica.restore(await this.#store.load());
@@ -375,12 +383,31 @@ export class Client {
     this.#touched();
   }
 
+  /** Another tab led until now: requests that it was told of, and this one was not, stand in the store. */
+  async #merge(): Promise<void> {
+    try {
+      const { outbox } = await this.#store.load();
+      for (const item of outbox) this.#commit({ kind: "queued", item }, false);
+    } catch (e) {
+      this.#events.emit("error", asError(e, "storage"));
+    }
+  }
+
+  #restore(saved: Saved, transient: Transient): void {
+    const mine = [...this.#tickets.keys()].map((cid) => this.#replica.outbox.get(cid)).filter((item) => item !== undefined);
+    this.#replica.restore(saved, transient);
+    this.#touched();
+    // What was made here and is not known there yet is told once more; whether it is over already is known there.
+    for (const item of mine) if (!this.#replica.outbox.has(item.cid)) this.#commit({ kind: "queued", item }, true);
+  }
+
   #saved(): Promise<void> {
     // One write at a time; what changes meanwhile goes into the next one, all of it together.
     this.#nextWrite ??= this.#writing.then(() => {
       this.#nextWrite = undefined;
       const writes = this.#replica.takeWrites();
-      return this.#writer && writes.length ? this.#write(writes) : undefined;
+      if (!this.#writer || writes.length === 0) return undefined;
+      return this.#write(this.#behind ? [...this.#all(), ...writes] : writes);
     });
     return (this.#writing = this.#nextWrite);
   }
@@ -388,9 +415,23 @@ export class Client {
   async #write(writes: readonly Write[]): Promise<void> {
     try {
       await this.#store.write(writes);
+      this.#behind = false;
     } catch (e) {
-      this.#events.emit("error", asError(e, "storage"));
+      // It goes on in memory; the next write that succeeds stores all of it. Told once, not at every write.
+      if (!this.#behind) this.#events.emit("error", asError(e, "storage", "later"));
+      this.#behind = true;
     }
+  }
+
+  /** Everything that is to be stored. */
+  #all(): Write[] {
+    const { rooms, messages, user, outbox } = this.#replica.saved();
+    return [
+      ...(user === undefined ? [] : [{ put: "user", user } as const]),
+      ...rooms.map((room) => ({ put: "room", room }) as const),
+      ...messages.map((message) => ({ put: "message", message }) as const),
+      ...outbox.map((item) => ({ put: "item", item }) as const),
+    ];
   }
 
   /** Another tab stores what is known; what is made here must outlive this tab before that one hears of it. */
@@ -402,13 +443,8 @@ export class Client {
   #writes(on: boolean): void {
     if (on === this.#writer) return;
     this.#writer = on;
-    if (!on) return;
-    const { rooms, messages, user } = this.#replica.saved();
-    void this.#write([
-      ...(user === undefined ? [] : [{ put: "user", user } as const]),
-      ...rooms.map((room) => ({ put: "room", room }) as const),
-      ...messages.map((message) => ({ put: "message", message }) as const),
-    ]);
+    // What the last leader did not come to store is stored with the next change.
+    if (on) this.#behind = true;
   }
 
   /** Browsers tell when the network is back and when the page is looked at again. */

@@ -4,7 +4,7 @@
  * In MessagePack ids are integers of up to 63 bits and client ids are 16 bytes; in the API both are strings. Which fields they are is known by
  * name, so that fields of later servers pass through. `after` is a user in `members` and a position in `history`.
  */
-import { decode as unpack, encode as pack } from "@msgpack/msgpack";
+import { pack, unpack } from "./msgpack.js";
 import type { RequestFrame, ServerFrame } from "./types.js";
 
 export type Format = "json" | "msgpack";
@@ -14,18 +14,17 @@ export const subprotocol = (format: Format): string => `hubbub.v1.${format}`;
 
 /** By name; with `[]` for what stands in a list of that name (`mentions` is also a number). */
 const IDS = new Set(["room", "user", "device", "id", "by", "peer", "users[]", "mentions[]", "members[]", "members[][]"]);
-const BIG = { useBigInt64: true } as const;
 
 /** Writes a client's frame. */
 export function encode(format: Format, frame: RequestFrame): string | Uint8Array<ArrayBuffer> {
   if (format === "json") return JSON.stringify(frame);
   const ids = frame.op === "members" ? new Set([...IDS, "after"]) : IDS;
-  return pack(toWire(frame, "", ids), { ...BIG, ignoreUndefined: true });
+  return pack(toWire(frame, "", ids));
 }
 
 /** Reads a server's frame. Throws when it is none. */
 export function decode(data: string | ArrayBuffer | Uint8Array): ServerFrame {
-  const frame: unknown = typeof data === "string" ? JSON.parse(data) : fromWire(unpack(data, BIG), "");
+  const frame: unknown = typeof data === "string" ? JSON.parse(data) : fromWire(unpack(data), "");
   if (typeof frame !== "object" || frame === null || !("op" in frame)) throw new TypeError("not a frame");
   return frame as ServerFrame;
 }

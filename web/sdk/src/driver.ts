@@ -4,7 +4,7 @@ import type { Format } from "./codec.js";
 import type { SocketClass } from "./connection.js";
 import type { HubbubError } from "./errors.js";
 import type { Replica } from "./replica.js";
-import type { Change } from "./state.js";
+import type { Change, Saved, Transient } from "./state.js";
 import type { AskOp, Replies, Requests } from "./types.js";
 
 /** Gives an access token; `fresh`: the one given last is over or about to be. */
@@ -29,10 +29,10 @@ export interface Host {
   saved(): Promise<void>;
   /** Whether this client stores what it holds; with several tabs only the leader does. All is stored anew when it begins. */
   writes(on: boolean): void;
-  /** Reads the store again: another tab led until now. */
-  reload(): Promise<void>;
-  /** Something was restored from elsewhere: everything that is shown may be another. */
-  restored(): void;
+  /** Reads the store again, since another tab wrote it until now: `all` of it, or only requests that are not known here. */
+  reload(all: boolean): Promise<void>;
+  /** Takes in what another tab holds. */
+  restore(saved: Saved, transient: Transient): void;
   error(error: HubbubError): void;
 }
 

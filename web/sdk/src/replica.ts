@@ -43,6 +43,8 @@ type Tell = <K extends Exclude<keyof Events, "failed" | "error">>(name: K, event
 type Settled = (item: Item, reply: (Partial<Numbered> & { room?: Id }) | undefined, change: Change) => void;
 
 const SETTLED_MAX = 1_000;
+/** Rooms whose messages are stored: those with the newest activity. Of the others only the room is. */
+const STORED_ROOMS = 100;
 
 export class Replica {
   me: Id | undefined;
@@ -54,6 +56,8 @@ export class Replica {
   readonly presence = new Map<Id, Presence>();
   /** By room, who types and until when. */
   readonly typing = new Map<Id, Map<Id, number>>();
+  /** Rooms whose messages are stored, the longest unused first. */
+  readonly #keeping = new Set<Id>();
   /** Rooms that are looked at, and by how many. */
   readonly open = new Map<Id, number>();
   /** Called when an item leaves the outbox or is refused. */
@@ -115,6 +119,11 @@ export class Replica {
   /** All rooms, newest activity first. */
   list(): Room[] {
     return [...this.rooms.values()].map((r) => r.view).filter((r) => r.known).sort((a, b) => b.at - a.at || (a.room < b.room ? -1 : 1));
+  }
+
+  /** Whether a request left the outbox a short while ago. */
+  wasSettled(cid: Cid): boolean {
+    return this.#settledLately.has(cid);
   }
 
   /** Messages that are not in the log yet, in the order of sending. */
@@ -213,6 +222,7 @@ export class Replica {
       this.rooms.set(entry.room, room);
     }
     const before = room.storedFrom();
+    if (entry.body.message) this.#keep(entry.room);
     if (!room.apply(entry, this.me, this.open.has(entry.room))) return;
     if (entry.body.message) this.#types(entry.room, entry.by, 0);
     const { member, ...other } = entry.body;
@@ -264,6 +274,7 @@ export class Replica {
 
   #history(room: RoomState, ask: Requests["history"], reply: Replies["history"]): void {
     room.history(ask, reply);
+    this.#keep(ask.room);
     this.touched.add(`messages:${ask.room}`);
     // What now hangs together with the newest messages can be shown offline, too.
     for (const { entry } of reply.messages) this.#stored(room, entry.seq);
@@ -306,6 +317,7 @@ export class Replica {
   #forget(id: Id): void {
     if (!this.rooms.delete(id)) return;
     this.typing.delete(id);
+    this.#keeping.delete(id);
     for (const topic of ["rooms", `room:${id}`, `messages:${id}`, `typing:${id}`, `members:${id}`] as const) this.touched.add(topic);
     for (const key of [...this.#writes.keys()]) if (key === `m${id}` || key.startsWith(`m${id}:`) || key === `m${id}<`) this.#writes.delete(key);
     this.#mark(`r${id}`, () => [{ drop: "room", room: id }]);
@@ -340,18 +352,37 @@ export class Replica {
     const { room: id } = room.view;
     this.touched.add("rooms").add(`room:${id}`);
     if (messages) this.touched.add(`messages:${id}`);
-    this.#mark(`r${id}`, () => [{ put: "room", room: room.saved() }]);
+    this.#mark(`r${id}`, () => [{ put: "room", room: room.saved(this.#storedFrom(room)) }]);
   }
 
   #stored(room: RoomState, seq: number): void {
     this.#mark(`m${room.view.room}:${seq}`, () => {
       const message = room.messages.get(seq);
-      return message && seq > room.storedFrom() ? [{ put: "message", message }] : [];
+      return message && seq > this.#storedFrom(room) ? [{ put: "message", message }] : [];
     });
   }
 
+  /** From now on the room's messages are stored; where they are too many rooms, those of another are not any more. */
+  #keep(id: Id): void {
+    const isNew = !this.#keeping.delete(id);
+    this.#keeping.add(id);
+    const held = this.rooms.get(id);
+    if (isNew && held) for (const seq of held.seqs()) this.#stored(held, seq);
+    if (this.#keeping.size <= STORED_ROOMS) return;
+    const [first] = this.#keeping;
+    if (first === undefined) return;
+    this.#keeping.delete(first);
+    const room = this.rooms.get(first);
+    if (room) this.#unstored(room);
+    if (room) this.#changed(room);
+  }
+
+  #storedFrom(room: RoomState): number {
+    return this.#keeping.has(room.view.room) ? room.storedFrom() : room.view.head;
+  }
+
   #unstored(room: RoomState): void {
-    this.#mark(`m${room.view.room}<`, () => [{ drop: "messages", room: room.view.room, upTo: room.storedFrom() }]);
+    this.#mark(`m${room.view.room}<`, () => [{ drop: "messages", room: room.view.room, upTo: this.#storedFrom(room) }]);
   }
 
   /** Later marks of the same thing take the place of earlier ones: what is written is how it is then. */
@@ -371,8 +402,8 @@ export class Replica {
     const rooms = [...this.rooms.values()];
     return {
       ...(this.me === undefined ? {} : { user: this.me }),
-      rooms: rooms.map((r) => r.saved()),
-      messages: rooms.flatMap((r) => r.list({ from: r.storedFrom(), to: r.view.head })),
+      rooms: rooms.map((r) => r.saved(this.#storedFrom(r))),
+      messages: rooms.flatMap((r) => r.list({ from: this.#storedFrom(r), to: r.view.head })),
       outbox: [...this.outbox.values()],
       drafts: Object.fromEntries(this.drafts),
     };
@@ -389,8 +420,9 @@ export class Replica {
     const told = new Set(saved.rooms.map((r) => r.view.room));
     for (const id of this.rooms.keys()) if (!told.has(id)) this.#forget(id);
     const replaced = new Map<Id, RoomState>();
-    for (const room of saved.rooms) {
+    for (const room of [...saved.rooms].sort((a, b) => a.view.at - b.view.at)) {
       const { room: id, head } = room.view;
+      if (room.from < head) this.#keeping.add(id);
       const before = this.rooms.get(id);
       if (before && before.view.head === head) before.view = room.view;
       else {

@@ -55,9 +55,10 @@ export class RoomState {
     return room;
   }
 
-  saved(): SavedRoom {
+  /** As it is stored, with its messages after `from`. */
+  saved(from: Seq): SavedRoom {
     const { view, delivered, acked, readN, mentionsTo } = this;
-    return { view, delivered, acked: { ...acked }, readN, mentionsTo, from: this.storedFrom() };
+    return { view, delivered, acked: { ...acked }, readN, mentionsTo, from };
   }
 
   /** Messages after this seq belong into a store. */
