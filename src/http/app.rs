@@ -4,13 +4,15 @@
 //! their content are kept by browsers for good; everything else is asked for again, with an ETag. What was compressed when the app was
 //! built is sent so to whoever takes it. A binary that was built without the app says how to build it.
 
-use super::error;
+use super::{api_of, error};
 use crate::error::ApiError;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 use rust_embed::RustEmbed;
+use sha2::{Digest, Sha256};
 use std::borrow::Cow;
+use std::path::{Component, Path};
 
 /// What the app may load and talk to: itself. Nothing inline, nothing from elsewhere: pictures of other hosts would tell them who reads.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; \
@@ -44,6 +46,13 @@ fn built(name: &str) -> Option<File> {
     Built::get(name).map(|file| File { hash: file.metadata.sha256_hash(), bytes: file.data })
 }
 
+/// A file of a directory, for working on the app (`dev.app_dir`): read anew each time.
+fn in_dir(dir: &Path, name: &str) -> Option<File> {
+    let within = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    let bytes = std::fs::read(dir.join(name)).ok().filter(|_| within)?;
+    Some(File { hash: Sha256::digest(&bytes).into(), bytes: bytes.into() })
+}
+
 /// What a browser said about what it has and takes.
 #[derive(Default)]
 struct Browser<'a> {
@@ -62,7 +71,9 @@ pub async fn serve(req: HttpRequest) -> Result<HttpResponse, ApiError> {
     }
     let said = |name| req.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let browser = Browser { accept_encoding: said(header::ACCEPT_ENCODING), if_none_match: said(header::IF_NONE_MATCH) };
-    match answer(&built, path, &browser) {
+    let dir = &api_of(&req)?.config.dev.app_dir;
+    let response = if dir.as_os_str().is_empty() { answer(&built, path, &browser) } else { answer(&|name| in_dir(dir, name), path, &browser) };
+    match response {
         Some(response) => Ok(response),
         None => error::not_found().await,
     }
@@ -217,6 +228,19 @@ mod tests {
         let policy = get(&response, "content-security-policy");
         assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
         assert!(!policy.contains("unsafe") && !policy.contains("https:") && !policy.contains('*'), "{policy}");
+    }
+
+    #[test]
+    fn a_directory_gives_what_is_in_it_and_nothing_above() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("app")).unwrap();
+        std::fs::write(dir.path().join("secret"), "no").unwrap();
+        std::fs::write(dir.path().join("app/index.html"), "page").unwrap();
+        let app = dir.path().join("app");
+        assert_eq!(&*in_dir(&app, "index.html").unwrap().bytes, b"page");
+        for name in ["../secret", "/etc/hostname", "./../secret", "missing", ""] {
+            assert!(in_dir(&app, name).is_none(), "{name}");
+        }
     }
 
     #[actix_web::test]

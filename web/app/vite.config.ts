@@ -28,5 +28,6 @@ export default defineConfig({
   },
   // `npm run dev`: the app with quick reloads, everything else from a server that runs.
   server: { proxy: { "/v1": { target: server, ws: true } } },
+  preview: { proxy: { "/v1": { target: server, ws: true } } },
   test: { include: ["src/**/*.test.{ts,tsx}"], environment: "node" },
 });

@@ -1,34 +1,16 @@
 /**
- * Signing in, and the access token of who is.
+ * Who is signed in, in all tabs of a browser.
  *
- * The refresh token is a cookie that no script can read; the access token lives in memory only. A refresh token is good for one use, so of all
- * the tabs of a browser one refreshes at a time (a lock of the browser's) and gives the others what it got.
+ * The refresh token is a cookie that no script can read; access tokens live in memory. A refresh token is good for one use: one tab renews at a
+ * time (the client library sees to that), and gives the others what it got. What stays in the browser says who it is and nothing secret, so
+ * that the app opens without a network.
  */
-import { ApiError, isApiError, request } from "./http";
-import type { Call } from "./rest";
+import { type HubbubError, Rest, type Session, Tokens } from "@hubbub/client/rest";
 
-export type Session = { user: string; name: string; device: string; access_token: string; expires: number };
-/** What is kept in the browser about who is signed in: nothing secret. */
+export type { Session };
 export type Who = Pick<Session, "user" | "name" | "device">;
 
-const AUTH = "/v1/auth";
-const CSRF = { "hubbub-csrf": "1" };
 const WHO = "hubbub.who";
-const LOCK = "hubbub.refresh";
-/** A token is renewed when it has less left than this. */
-const EARLY_MS = 60_000;
-
-export const auth = {
-  register: (name: string, password: string, email?: string) =>
-    request<Session>("POST", `${AUTH}/register`, { body: { name, password, cookie: true, device: deviceName(), ...(email ? { email } : {}) }, headers: CSRF }),
-  login: (name: string, password: string) =>
-    request<Session>("POST", `${AUTH}/login`, { body: { name, password, cookie: true, device: deviceName() }, headers: CSRF }),
-  mfa: (mfa_token: string, code: string) =>
-    request<Session>("POST", `${AUTH}/login/mfa`, { body: { mfa_token, code, cookie: true, device: deviceName() }, headers: CSRF }),
-  forgot: (name: string) => request<void>("POST", `${AUTH}/password/forgot`, { body: { name } }),
-  reset: (token: string, password: string) => request<void>("POST", `${AUTH}/password/reset`, { body: { token, password } }),
-  verifyEmail: (token: string) => request<void>("POST", `${AUTH}/email/verify`, { body: { token } }),
-};
 
 /** What people will recognise in the list of their devices. */
 export function deviceName(agent = navigator.userAgent): string {
@@ -50,7 +32,7 @@ export function rememberedWho(): Who | undefined {
 
 function remember(who: Who | undefined) {
   try {
-    if (who) localStorage.setItem(WHO, JSON.stringify(who));
+    if (who) localStorage.setItem(WHO, JSON.stringify({ user: who.user, name: who.name, device: who.device }));
     else localStorage.removeItem(WHO);
   } catch {
     // Storage is shut: one signs in again next time.
@@ -59,92 +41,60 @@ function remember(who: Who | undefined) {
 
 type Told = { kind: "session"; session: Session } | { kind: "out"; why: string };
 
-/** The token of who is signed in, shared with the other tabs. */
-export class Tokens {
-  #session: Session | undefined;
-  #refreshing: Promise<Session> | undefined;
+/** Signing in and out, and requests as who is signed in. */
+export class Account {
+  /** Requests for which nobody has to be signed in. */
+  readonly open = new Rest({ cookie: true });
+  readonly tokens: Tokens;
+  readonly rest: Rest;
   readonly #others = new BroadcastChannel("hubbub.session");
 
-  /** `ended` is called when the session is over for good (signed out here, in another tab, or by the server), `began` when another tab has one. */
+  /** `began`: a session is there, here or in another tab; `ended`: it is over for good, and why. */
   constructor(
-    private readonly ended: (why: string) => void,
     private readonly began: (who: Who) => void,
+    private readonly ended: (why: string) => void,
   ) {
+    this.tokens = new Tokens(this.open, {
+      changed: (session) => {
+        this.#others.postMessage({ kind: "session", session } satisfies Told);
+        this.#begun(session);
+      },
+      ended: (why: HubbubError) => this.over(why.code),
+    });
+    this.rest = new Rest({ token: this.tokens.token, cookie: true });
     this.#others.onmessage = ({ data }: MessageEvent<Told>) => {
-      if (data.kind === "out") return this.#over(data.why);
-      const another = this.#session?.device !== data.session.device;
-      this.#session = data.session;
-      if (another) this.began(data.session);
+      if (data.kind === "out") return this.#gone(data.why);
+      this.tokens.session = data.session;
+      this.#begun(data.session);
     };
   }
 
-  /** Begins a session that was just opened. */
+  /** Takes in a session that was just opened. */
   begin(session: Session) {
-    this.#session = session;
-    remember({ user: session.user, name: session.name, device: session.device });
-    this.#others.postMessage({ kind: "session", session } satisfies Told);
-  }
-
-  /** A token that is good for a while. Throws `offline` when the server is not there, and ends the session when it says so. */
-  async get(fresh = false): Promise<string> {
-    const now = this.#session;
-    if (now && !fresh && now.expires - Date.now() > EARLY_MS) return now.access_token;
-    return (await this.#refresh(now?.access_token)).access_token;
-  }
-
-  #refresh(had: string | undefined): Promise<Session> {
-    this.#refreshing ??= this.#locked(had).finally(() => {
-      this.#refreshing = undefined;
-    });
-    return this.#refreshing;
-  }
-
-  async #locked(had: string | undefined): Promise<Session> {
-    return navigator.locks.request(LOCK, async () => {
-      // Another tab did it while this one waited for the lock.
-      const now = this.#session;
-      if (now && now.access_token !== had && now.expires - Date.now() > EARLY_MS) return now;
-      try {
-        const session = await request<Session>("POST", `${AUTH}/refresh`, { body: {}, headers: CSRF });
-        this.begin(session);
-        return session;
-      } catch (e) {
-        if (isApiError(e) && (e.status === 401 || e.status === 403)) this.signedOut(e.code);
-        throw e;
-      }
-    });
+    this.tokens.begin(session);
   }
 
   /** Signs out at the server, as far as it is there, and here in any case. */
   async signOut(): Promise<void> {
-    try {
-      const token = await this.get();
-      await request("POST", `${AUTH}/logout`, { token, body: {}, headers: CSRF });
-    } catch {
-      // Offline, or over already. The device can be revoked from any other.
-    }
-    this.signedOut("signed_out");
+    // Offline, or over already: the device can be revoked from any other.
+    await this.rest.logout().catch(() => undefined);
+    this.over("signed_out");
   }
 
   /** The session is over: tells the other tabs, forgets who it was. */
-  signedOut(why: string) {
+  over(why: string) {
     this.#others.postMessage({ kind: "out", why } satisfies Told);
-    this.#over(why);
+    this.#gone(why);
   }
 
-  #over(why: string) {
-    this.#session = undefined;
+  #begun(session: Session) {
+    remember(session);
+    this.began(session);
+  }
+
+  #gone(why: string) {
+    this.tokens.session = undefined;
     remember(undefined);
     this.ended(why);
   }
-
-  /** A request with the token; once more with a new one when the server says that it is over. */
-  readonly call: Call = async (method, path, options = {}) => {
-    try {
-      return await request(method, path, { ...options, token: await this.get() });
-    } catch (e) {
-      if (!(e instanceof ApiError) || e.code !== "token_expired") throw e;
-      return request(method, path, { ...options, token: await this.get(true) });
-    }
-  };
 }

@@ -1,35 +1,30 @@
 /** The app: who is not signed in sees the door, who is sees the conversation, which is loaded then. */
 import { lazy, Suspense, useEffect, useMemo } from "react";
-import { type Session, Tokens } from "../api/auth";
+import { Account } from "../api/auth";
 import { LiveRegion } from "../features/announce/LiveRegion";
 import { Toasts } from "../features/announce/Toasts";
 import { SignIn } from "../features/session/SignIn";
 import { signedIn, signedOut } from "../features/session/slice";
 import { I18n } from "../i18n";
-import { useAppDispatch, useAppSelector, useAppStore } from "./store";
+import { useAppDispatch, useAppSelector } from "./store";
 import { keepLooks } from "./ui";
 
 const Inside = lazy(() => import("./Inside"));
 
 export function App() {
-  const store = useAppStore();
   const dispatch = useAppDispatch();
   const language = useAppSelector((s) => s.ui.language);
   const who = useAppSelector((s) => s.session.who);
-  const tokens = useMemo(() => new Tokens((why) => dispatch(signedOut(why)), (session) => dispatch(signedIn(session))), [dispatch]);
+  const account = useMemo(() => new Account((who) => dispatch(signedIn(who)), (why) => dispatch(signedOut(why))), [dispatch]);
   useLooks();
-  const onSession = (session: Session) => {
-    tokens.begin(session);
-    store.dispatch(signedIn(session));
-  };
   return (
     <I18n language={language}>
       {who ? (
         <Suspense fallback={<div className="shell" aria-busy="true" />}>
-          <Inside key={who.user} who={who} tokens={tokens} />
+          <Inside key={who.user} who={who} account={account} />
         </Suspense>
       ) : (
-        <SignIn onSession={onSession} />
+        <SignIn account={account} />
       )}
       <Toasts />
       <LiveRegion />

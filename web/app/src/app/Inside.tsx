@@ -1,7 +1,7 @@
 /** What is there for who is signed in: the conversation with the server, drafts, keys, and the frame around it all. */
 import "./inside.css";
 import { useEffect, useRef, useState } from "react";
-import type { Tokens, Who } from "../api/auth";
+import type { Account, Who } from "../api/auth";
 import type { Chat } from "../chat/chat";
 import { connect } from "../chat/connect";
 import { ChatProvider } from "../chat/context";
@@ -14,14 +14,14 @@ import { useKeys } from "./keys";
 import { Shell } from "./Shell";
 import { useAppDispatch, useAppSelector, useAppStore } from "./store";
 
-export default function Inside({ who, tokens }: { who: Who; tokens: Tokens }) {
+export default function Inside({ who, account }: { who: Who; account: Account }) {
   const store = useAppStore();
   const t = useT();
   const words = useRef(t);
   words.current = t;
   const [chat, setChat] = useState<Chat | null>(null);
   useEffect(() => {
-    const made = connect(who, tokens, store, () => words.current);
+    const made = connect(who, account, store, () => words.current);
     setChat(made);
     return () => {
       // Gone because the session is over: nothing of it stays on the device.
@@ -32,7 +32,7 @@ export default function Inside({ who, tokens }: { who: Who; tokens: Tokens }) {
       }
       void made.close(over);
     };
-  }, [who, tokens, store]);
+  }, [who, account, store]);
   useDrafts(who.user);
   useTitle();
   useEffect(() => followWorker(), []);

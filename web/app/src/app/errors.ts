@@ -1,12 +1,12 @@
 /** Errors in the words of the app: by code where there are better words than the server's, and always with a way out. */
 import { useCallback } from "react";
-import { isApiError } from "../api/http";
 import { type Key, type T, useT } from "../i18n";
 import { useAppDispatch } from "./store";
 import { toasted } from "./ui";
 
 const WORDS: Partial<Record<string, Key>> = {
-  offline: "error.offline",
+  unreachable: "error.offline",
+  not_connected: "error.offline",
   bad_credentials: "error.badCredentials",
   rate_limited: "error.rateLimited",
   busy: "error.busy",
@@ -22,7 +22,7 @@ const WORDS: Partial<Record<string, Key>> = {
 
 /** What to tell people about a failure. The server's own message is used where it says more than we could. */
 export function explain(error: unknown, t: T): string {
-  const code = isApiError(error) || hasCode(error) ? error.code : "";
+  const code = hasCode(error) ? error.code : "";
   const key = WORDS[code];
   if (key) return t(key);
   return error instanceof Error && error.message ? error.message : t("error.unknown");

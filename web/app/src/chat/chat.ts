@@ -1,6 +1,6 @@
 /** What the app's features ask of the conversation with the server. `connect.ts` makes it from the client library. */
-import type { Tokens, Who } from "../api/auth";
-import type { Rest, Role, RoomKind } from "../api/rest";
+import type { Account, Who } from "../api/auth";
+import type { Member, Rest, Role, RoomKind } from "../api/rest";
 import type { Item, Message } from "./types";
 
 /** What one sees of a room's messages now: a window, bounded in length. */
@@ -26,12 +26,15 @@ export type Timeline = {
   newer(): Promise<void>;
 };
 
+/** A value that changes: the same object until it does. */
+export type Watched<V> = { subscribe(changed: () => void): () => void; get(): V };
+
 export type NewMessage = { text: string; replyTo?: number; thread?: number; mentions?: string[] };
 
 export type Chat = {
   me: Who;
   rest: Rest;
-  tokens: Tokens;
+  account: Account;
   timeline(room: string): Timeline;
   send(room: string, message: NewMessage): Promise<void>;
   edit(room: string, seq: number, text: string, mentions: string[]): Promise<void>;
@@ -42,10 +45,14 @@ export type Chat = {
   retry(room: string, key: string): Promise<void>;
   discard(room: string, key: string): Promise<void>;
   typing(room: string, on: boolean): void;
+  /** Who types in a room. */
+  typists(room: string): Watched<readonly string[]>;
   read(room: string, seq: number): void;
   /** A thread's messages, its root first; the pinned messages of a room. */
   thread(room: string, root: number): Promise<Message[]>;
   pins(room: string): Promise<Message[]>;
+  /** Members by user id, up to some thousands. */
+  members(room: string): Promise<Member[]>;
   create(kind: RoomKind, name: string | undefined, members: string[], topic?: string): Promise<string>;
   join(room: string): Promise<void>;
   leave(room: string): Promise<void>;

@@ -1,15 +1,15 @@
 /** Makes the conversation from the client library, and feeds the store from it. The only file that knows both. */
 import { Client, type Shown, shown as fold } from "@hubbub/client";
-import { type Offline, offline } from "./offline";
-import type { Tokens, Who } from "../api/auth";
-import { rest as makeRest } from "../api/rest";
+import { offline } from "@hubbub/client/offline";
+import type { Account, Who } from "../api/auth";
+import type { Member, Rest } from "../api/rest";
 import type { Store } from "../app/store";
 import { announced } from "../app/ui";
 import { connectionChanged } from "../features/connection/slice";
 import { plain } from "../features/messages/markdown/parse";
 import { called, contactsLearnt, presenceTold, presenceUnknown } from "../features/people/slice";
 import { withdraw } from "../features/push/push";
-import { roomsChanged, typed } from "../features/rooms/slice";
+import { roomsChanged } from "../features/rooms/slice";
 import type { Chat, Timeline } from "./chat";
 import { profiles } from "./profiles";
 import { timeline } from "./timeline";
@@ -18,18 +18,17 @@ import type { T } from "../i18n";
 import type { Message } from "./types";
 
 /** Begins the conversation of who is signed in. */
-export function connect(who: Who, tokens: Tokens, store: Store, say: () => T): Chat {
-  const rest = makeRest(tokens.call);
-  const kept: Offline = offline(who.user);
-  const client = new Client({ url: location.origin, token: ({ fresh }) => tokens.get(fresh), store: kept.store, driver: kept.driver });
+export function connect(who: Who, account: Account, store: Store, say: () => T): Chat {
+  const { rest } = account;
+  const client = new Client({ url: location.origin, token: account.tokens.token, ...offline(`hubbub.${who.user}`) });
   const people = profiles(rest, store, who.user);
-  const stop = feed(client, store, who, rest, say);
+  const stop = feed(client, store, who, account, say);
   const open = new Map<string, Timeline>();
   client.connect();
   return {
     me: who,
     rest,
-    tokens,
+    account,
     timeline(room) {
       const known = open.get(room) ?? timeline(client, room, who.user);
       open.set(room, known);
@@ -46,15 +45,26 @@ export function connect(who: Who, tokens: Tokens, store: Store, say: () => T): C
     retry: async (_, key) => void (await client.retry(key).catch(shownAsFailed)),
     discard: async (_, key) => void client.discard(key),
     typing: (room, on) => client.setTyping(room, on),
+    typists: (room) => ({ subscribe: (changed) => client.watch(`typing:${room}`, changed), get: () => client.typing(room) }),
     read(room, seq) {
       client.markRead(room, seq);
       if ((client.room(room)?.unread ?? 0) === 0) void withdraw(room);
     },
     async thread(room, root) {
-      const [first, answers] = await Promise.all([rest.message(room, root), rest.thread(room, root)]);
+      const [first, answers] = await Promise.all([rest.message(room, root), rest.all((page) => rest.thread(room, root, page))]);
       return [first, ...answers].flatMap(messageOf);
     },
-    pins: async (room) => (await rest.pins(room)).flatMap(messageOf),
+    pins: async (room) => (await rest.all((page) => rest.pins(room, page))).flatMap(messageOf),
+    async members(room) {
+      const all: Member[] = [];
+      for (let more = true; more && all.length < MEMBERS_MAX; ) {
+        const after = all[all.length - 1]?.user;
+        const page = await client.members(room, { limit: MEMBERS_PAGE, ...(after === undefined ? {} : { after }) });
+        all.push(...page.members);
+        more = page.more;
+      }
+      return all;
+    },
     async create(kind, name, members, topic) {
       const { room } = await client.create({ kind, members, ...(name === undefined ? {} : { name }), ...(topic === undefined ? {} : { topic }) });
       await until(client, room);
@@ -81,6 +91,10 @@ export function connect(who: Who, tokens: Tokens, store: Store, say: () => T): C
   };
 }
 
+/** Members that are listed at most; a channel may have any number. */
+const MEMBERS_MAX = 3_000;
+const MEMBERS_PAGE = 1_000;
+
 function messageOf(shown: Shown): Message[] {
   const folded = fold(shown);
   return folded ? [message(folded)] : [];
@@ -105,37 +119,39 @@ function until(client: Client, room: string): Promise<void> {
   });
 }
 
+/** Why the server takes a device no longer. */
+const OVER: ReadonlySet<string> = new Set(["unauthorized", "token_revoked", "token_expired"]);
+
 /** Tells the store what the client learns. Bursts become one dispatch: a frame's worth at most. */
-function feed(client: Client, store: Store, who: Who, rest: ReturnType<typeof makeRest>, say: () => T): () => void {
+function feed(client: Client, store: Store, who: Who, account: Account, say: () => T): () => void {
   const { dispatch } = store;
+  const rest: Rest = account.rest;
   const rooms = soon(() => dispatch(roomsChanged(client.rooms().map(roomView))));
   const presence = soon(() => {
     const users = [who.user, ...Object.keys(store.getState().people.contacts)];
     dispatch(presenceTold(users.flatMap((u) => client.presence(u) ?? [])));
   });
   const status = () => {
-    const { state, caughtUp } = client.status;
+    const { state, caughtUp, error } = client.status;
+    // Closed for good by the server: the token is no longer taken, and another is not to be had.
+    if (state === "closed" && error && OVER.has(error.code)) return account.over(error.code);
     dispatch(connectionChanged({ state: state === "disconnected" ? "offline" : state, caughtUp }));
     if (state !== "connected") dispatch(presenceUnknown());
   };
   const contacts = () =>
-    rest.contacts().then(
+    rest.all((page) => rest.contacts(page)).then(
       (all) => {
         dispatch(contactsLearnt(all));
         presence();
       },
       () => undefined, // The page of contacts says so when it is opened; elsewhere nothing is missing.
     );
-  const typing = ({ room }: { room: string }) => dispatch(typed({ room, users: Object.fromEntries(client.typing(room).map((u) => [u, 1])) }));
   const stops = [
     client.watch("rooms", rooms),
     client.watch("presence", presence),
     client.watch("status", status),
-    client.on("typing", typing),
     client.on("caughtup", () => void contacts()),
     client.on("entry", ({ entry, live }) => {
-      // A message ends its author's typing.
-      if (entry.body.message) typing(entry);
       if (live) arrived(store, who, entry, say());
     }),
   ];

@@ -37,3 +37,9 @@ export function useRoomName(room: { kind: string; name: string; peer?: string | 
   const peer = useName(room?.peer ?? "0");
   return room?.kind === "direct" ? peer : (room?.name ?? "");
 }
+
+export function useTypists(room: string): readonly string[] {
+  const chat = useChat();
+  const typists = useMemo(() => chat.typists(room), [chat, room]);
+  return useSyncExternalStore(typists.subscribe, typists.get);
+}

@@ -2,8 +2,13 @@
 import { useMemo } from "react";
 import { type Language, useLanguage, useT } from ".";
 
-function make(language: Language) {
-  const form = (options: Intl.DateTimeFormatOptions) => new Intl.DateTimeFormat(language, options);
+/** The language with the browser's own region, when it has one: it decides between 24 hours and 12. */
+function withRegion(language: Language): string {
+  return navigator.languages.find((l) => l.toLowerCase().split("-")[0] === language) ?? language;
+}
+
+function make(tag: string) {
+  const form = (options: Intl.DateTimeFormatOptions) => new Intl.DateTimeFormat(tag, options);
   return {
     time: form({ hour: "2-digit", minute: "2-digit" }),
     day: form({ weekday: "long", month: "long", day: "numeric" }),
@@ -11,13 +16,13 @@ function make(language: Language) {
     short: form({ month: "short", day: "numeric" }),
     weekday: form({ weekday: "short" }),
     full: form({ dateStyle: "full", timeStyle: "short" }),
-    relative: new Intl.RelativeTimeFormat(language, { numeric: "auto" }),
+    relative: new Intl.RelativeTimeFormat(tag, { numeric: "auto" }),
   };
 }
 
 const made = new Map<Language, ReturnType<typeof make>>();
 function formatters(language: Language) {
-  const known = made.get(language) ?? make(language);
+  const known = made.get(language) ?? make(withRegion(language));
   made.set(language, known);
   return known;
 }

@@ -3,7 +3,7 @@ import { useCallback, useRef } from "react";
 import { go } from "../../app/navigate";
 import { useAppDispatch, useAppSelector } from "../../app/store";
 import { panelSet } from "../../app/ui";
-import { useChat, useName, useRoomName, useTimeline } from "../../chat/context";
+import { useChat, useName, useRoomName, useTimeline, useTypists } from "../../chat/context";
 import type { Message, Room } from "../../chat/types";
 import { Avatar } from "../../design/Avatar";
 import { Button, Empty, IconButton, Notice } from "../../design/controls";
@@ -98,8 +98,7 @@ export function PeerStatus({ user }: { user: string }) {
 function Typing({ room }: { room: string }) {
   const t = useT();
   const me = useChat().me.user;
-  const users = useAppSelector((s) => s.rooms.typing[room]);
-  const who = Object.keys(users ?? {}).filter((u) => u !== me);
+  const who = useTypists(room).filter((u) => u !== me);
   const first = useName(who[0] ?? "0");
   const second = useAppSelector((s) => called(s.people.byId[who[1] ?? ""], "…"));
   const text = who.length === 0 ? "" : who.length === 1 ? t("typing.one", { name: first }) : who.length === 2 ? t("typing.two", { name: first, other: second }) : t("typing.many");

@@ -133,7 +133,6 @@ const COMPONENTS = {
     }
     return <div className="list-edge">{context?.atStart ? t("messages.start") : t("messages.loading")}</div>;
   },
-  Footer: () => <div className="list-foot" />,
 };
 
 function Waiting({ view, onRetry }: { view: { loading: boolean; error: string | null; atStart: boolean }; onRetry: () => void }) {

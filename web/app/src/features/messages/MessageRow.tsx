@@ -42,7 +42,7 @@ export const MessageRow = memo(function MessageRow(props: RowProps) {
   const picture = useAppSelector((s) => s.people.byId[message.by]?.avatar_url);
   const mine = message.by === chat.me.user;
   const mentioned = message.mentions.includes(chat.me.user);
-  const classes = ["message", around.head && "head", mentioned && "mentioned", marked && "marked", message.state !== "sent" && message.state].filter(Boolean).join(" ");
+  const classes = ["message", around.head && "first", mentioned && "mentioned", marked && "marked", message.state !== "sent" && message.state].filter(Boolean).join(" ");
   return (
     <>
       {around.day && <DayLine at={message.at} />}

@@ -18,7 +18,7 @@ export default function Readers({ room, seq, onClose }: { room: string; seq: num
   const [readers, setReaders] = useState<Reader[] | null>(null);
   const [error, setError] = useState("");
   useEffect(() => {
-    chat.rest.readers(room, seq).then(setReaders, (e: unknown) => setError(explain(e, t)));
+    chat.rest.all((page) => chat.rest.readers(room, seq, page)).then(setReaders, (e: unknown) => setError(explain(e, t)));
   }, [chat, room, seq, t]);
   const others = (users: string[]) => users.filter((u) => u !== chat.me.user).map((user) => ({ user, name: called(byId[user], "…") }));
   // What was told live, until the server's list is there, or when it cannot be had.

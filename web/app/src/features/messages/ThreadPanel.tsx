@@ -24,7 +24,9 @@ export default function ThreadPanel({ room, root }: { room: string; root: number
   const find = useCallback((seq: number) => messages.find((m) => m.seq === seq), [messages]);
   const lastOwn = useCallback(() => messages.findLast((m) => m.by === me && m.state === "sent" && !m.deleted && m.seq !== root), [messages, me, root]);
   const end = useRef<HTMLDivElement>(null);
-  useEffect(() => end.current?.scrollIntoView({ block: "end" }), [messages.length]);
+  useEffect(() => {
+    void end.current?.scrollIntoView({ block: "end" });
+  }, [messages.length]);
   return (
     <aside className="panel" aria-label={t("thread.title")}>
       <PanelHead title={t("thread.title")} />

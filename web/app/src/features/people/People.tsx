@@ -20,7 +20,7 @@ export default function People() {
   const known = useAppSelector((s) => s.people.contactsKnown);
   const [error, setError] = useState("");
   useEffect(() => {
-    chat.rest.contacts().then(
+    chat.rest.all((page) => chat.rest.contacts(page)).then(
       (all) => void dispatch(contactsLearnt(all)),
       (e: unknown) => setError(explain(e, t)),
     );
@@ -64,7 +64,7 @@ function Add() {
     e.preventDefault();
     try {
       const found = await chat.rest.userByName(name.trim().replace(/^@/, ""));
-      const contact = await chat.rest.askContact(found.user);
+      const contact = await chat.rest.addContact(found.user);
       dispatch(profilesLearnt([found]));
       dispatch(contactChanged({ user: found.user, state: contact.state }));
       dispatch(toasted(t(contact.state === "accepted" ? "people.accepted" : "people.asked", { name: found.name })));
@@ -91,7 +91,7 @@ function Line({ user, state }: { user: string; state: ContactState }) {
   const profile = useAppSelector((s) => s.people.byId[user]);
   const presence = useAppSelector((s) => s.people.presence[user]?.state);
   const name = called(profile, "…");
-  const accept = () => chat.rest.askContact(user).then((c) => void dispatch(contactChanged({ user, state: c.state })), say);
+  const accept = () => chat.rest.addContact(user).then((c) => void dispatch(contactChanged({ user, state: c.state })), say);
   const refuse = () => chat.rest.removeContact(user).then(() => void dispatch(contactChanged({ user, state: null })), say);
   const write = () => chat.create("direct", undefined, [user]).then((room) => go({ at: "room", room }), say);
   return (

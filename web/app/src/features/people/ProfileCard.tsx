@@ -33,7 +33,7 @@ export default function ProfileCard({ user, onClose }: { user: string; onClose: 
     go({ at: "room", room });
   };
   const ask = async () => {
-    const contact = await chat.rest.askContact(user);
+    const contact = await chat.rest.addContact(user);
     dispatch(contactChanged({ user, state: contact.state }));
     dispatch(toasted(t(contact.state === "accepted" ? "people.accepted" : "people.asked", { name })));
   };

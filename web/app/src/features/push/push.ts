@@ -28,13 +28,13 @@ export async function subscribe(rest: Rest): Promise<void> {
   const made = await registration?.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: bytes(public_key) });
   const { endpoint, keys } = made?.toJSON() ?? {};
   if (!endpoint || !keys?.p256dh || !keys.auth) throw new Error("the browser gave no subscription");
-  await rest.subscribe({ endpoint, keys: { p256dh: keys.p256dh, auth: keys.auth } });
+  await rest.subscribePush({ endpoint, keys: { p256dh: keys.p256dh, auth: keys.auth } });
 }
 
 export async function unsubscribe(rest: Rest): Promise<void> {
   const registration = await worker();
   await (await registration?.pushManager.getSubscription())?.unsubscribe();
-  await rest.unsubscribe();
+  await rest.unsubscribePush();
 }
 
 function bytes(base64url: string): Uint8Array<ArrayBuffer> {

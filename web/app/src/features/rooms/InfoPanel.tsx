@@ -168,13 +168,13 @@ function Invites({ room }: { room: Room }) {
   const chat = useChat();
   const say = useSay();
   const dispatch = useAppDispatch();
-  const [invites, again] = useLoad(() => chat.rest.invites(room.room), [chat, room.room]);
+  const [invites, again] = useLoad(() => chat.rest.all((page) => chat.rest.invites(room.room, page)), [chat, room.room]);
   const copy = async (code: string) => {
     await navigator.clipboard.writeText(location.origin + address({ at: "invite", code }));
     dispatch(toasted(t("invite.copied")));
   };
   const make = async () => {
-    const made = await chat.rest.makeInvite(room.room, { expires_s: 7 * 86_400 });
+    const made = await chat.rest.createInvite(room.room, { expires_s: 7 * 86_400 });
     again();
     await copy(made.code);
   };

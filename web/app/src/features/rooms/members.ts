@@ -16,7 +16,7 @@ export function useMemberList(room: string, wanted: boolean, version = 0): Membe
     if (!wanted) return;
     let current = true;
     setGot((g) => (g.room === room ? { ...g, state: "reading" } : { room, members: [], state: "reading" }));
-    chat.rest.members(room).then(
+    chat.members(room).then(
       (members) => {
         if (!current) return;
         setGot({ room, members, state: "read" });

@@ -7,22 +7,16 @@ export type RoomsState = {
   byId: Record<string, Room>;
   /** The list has been read, from the device or the server: an empty one is empty. */
   known: boolean;
-  /** Who types where, until when. */
-  typing: Record<string, Record<string, number>>;
   levels: Record<string, NotifyLevel>;
 };
 
 export const rooms = createSlice({
   name: "rooms",
-  initialState: (): RoomsState => ({ byId: {}, known: false, typing: {}, levels: {} }),
+  initialState: (): RoomsState => ({ byId: {}, known: false, levels: {} }),
   reducers: {
     roomsChanged(state, { payload }: PayloadAction<Room[]>) {
       state.byId = Object.fromEntries(payload.map((r) => [r.room, r]));
       state.known = true;
-    },
-    typed(state, { payload }: PayloadAction<{ room: string; users: Record<string, number> }>) {
-      if (Object.keys(payload.users).length) state.typing[payload.room] = payload.users;
-      else delete state.typing[payload.room];
     },
     levelSet(state, { payload }: PayloadAction<{ room: string; level: NotifyLevel }>) {
       state.levels[payload.room] = payload.level;
@@ -30,7 +24,7 @@ export const rooms = createSlice({
   },
 });
 
-export const { roomsChanged, typed, levelSet } = rooms.actions;
+export const { roomsChanged, levelSet } = rooms.actions;
 
 /** Newest activity first; the same order for the same rooms. */
 export function inOrder(all: Record<string, Room>): Room[] {

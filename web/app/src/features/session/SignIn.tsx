@@ -1,7 +1,7 @@
 /** Signing in and up, the second factor, a forgotten password: what one sees before anything else, and so kept small. */
 import { type FormEvent, type ReactNode, useState } from "react";
-import { isApiError } from "../../api/http";
-import { auth, type Session } from "../../api/auth";
+import { HubbubError, MfaRequired } from "@hubbub/client/rest";
+import { type Account, deviceName } from "../../api/auth";
 import { explain } from "../../app/errors";
 import { go } from "../../app/navigate";
 import { useAppSelector } from "../../app/store";
@@ -15,7 +15,7 @@ const PASSWORD_MIN = 8;
 
 const ENDED: Record<string, Key> = { signed_out: "ended.signedOut", token_revoked: "ended.revoked", token_expired: "ended.expired", unauthorized: "ended.expired", deleted: "ended.deleted" };
 
-export function SignIn({ onSession }: { onSession: (session: Session) => void }) {
+export function SignIn({ account }: { account: Account }) {
   const t = useT();
   const place = useAppSelector((s) => s.ui.place);
   const ended = useAppSelector((s) => s.session.ended);
@@ -37,17 +37,17 @@ export function SignIn({ onSession }: { onSession: (session: Session) => void })
   function show() {
     switch (step.at) {
       case "in":
-        return <In onSession={onSession} onStep={setStep} />;
+        return <In account={account} onStep={setStep} />;
       case "up":
-        return <Up onSession={onSession} onStep={setStep} />;
+        return <Up account={account} onStep={setStep} />;
       case "mfa":
-        return <Mfa token={step.token} onSession={onSession} onStep={setStep} />;
+        return <Mfa token={step.token} account={account} onStep={setStep} />;
       case "forgot":
-        return <Forgot onStep={setStep} />;
+        return <Forgot account={account} onStep={setStep} />;
       case "reset":
-        return <Reset token={step.token} onStep={setStep} />;
+        return <Reset token={step.token} account={account} onStep={setStep} />;
       case "verify":
-        return <Verify token={step.token} onStep={setStep} />;
+        return <Verify token={step.token} account={account} onStep={setStep} />;
     }
   }
 }
@@ -81,16 +81,16 @@ function Form({ children, submit, label, onError }: { children: ReactNode; submi
 }
 
 const text = (data: FormData, name: string) => String(data.get(name) ?? "").trim();
-type Props = { onSession: (session: Session) => void; onStep: (step: Step) => void };
+type Props = { account: Account; onStep: (step: Step) => void };
 
-function In({ onSession, onStep }: Props) {
+function In({ account, onStep }: Props) {
   const t = useT();
   const submit = async (data: FormData) => {
     try {
-      onSession(await auth.login(text(data, "name"), String(data.get("password"))));
+      account.begin(await account.open.login({ name: text(data, "name"), password: String(data.get("password")), device: deviceName() }));
     } catch (e) {
-      if (!isApiError(e) || e.code !== "mfa_required") throw e;
-      onStep({ at: "mfa", token: String(e.extra.mfa_token ?? "") });
+      if (!(e instanceof MfaRequired)) throw e;
+      onStep({ at: "mfa", token: e.mfaToken });
     }
   };
   return (
@@ -107,12 +107,16 @@ function In({ onSession, onStep }: Props) {
   );
 }
 
-function Up({ onSession, onStep }: Props) {
+function Up({ account, onStep }: Props) {
   const t = useT();
-  const taken = (e: unknown) => (isApiError(e) && e.code === "conflict" ? t("door.taken") : isApiError(e) && e.code === "forbidden" ? t("door.closed") : undefined);
+  const submit = async (d: FormData) => {
+    const email = text(d, "email");
+    account.begin(await account.open.register({ name: text(d, "name"), password: String(d.get("password")), device: deviceName(), ...(email ? { email } : {}) }));
+  };
+  const taken = (e: unknown) => (!(e instanceof HubbubError) ? undefined : e.code === "conflict" ? t("door.taken") : e.code === "forbidden" ? t("door.closed") : undefined);
   return (
     <>
-      <Form submit={async (d) => onSession(await auth.register(text(d, "name"), String(d.get("password")), text(d, "email") || undefined))} label={t("door.signUp")} onError={taken}>
+      <Form submit={submit} label={t("door.signUp")} onError={taken}>
         <Field label={t("door.name")} name="name" hint={t("door.nameHint")} autoComplete="username" autoCapitalize="none" spellCheck={false} required autoFocus />
         <Field label={t("door.password")} name="password" type="password" hint={t("door.passwordHint", { count: PASSWORD_MIN })} autoComplete="new-password" minLength={PASSWORD_MIN} required />
         <Field label={t("door.email")} name="email" type="email" hint={t("door.emailHint")} autoComplete="email" />
@@ -122,11 +126,11 @@ function Up({ onSession, onStep }: Props) {
   );
 }
 
-function Mfa({ token, onSession, onStep }: Props & { token: string }) {
+function Mfa({ token, account, onStep }: Props & { token: string }) {
   const t = useT();
   return (
     <>
-      <Form submit={async (d) => onSession(await auth.mfa(token, text(d, "code").replaceAll(" ", "")))} label={t("door.signIn")}>
+      <Form submit={async (d) => account.begin(await account.open.loginMfa({ mfa_token: token, code: text(d, "code").replaceAll(" ", ""), device: deviceName() }))} label={t("door.signIn")}>
         <Field label={t("door.code")} name="code" hint={t("door.codeHint")} autoComplete="one-time-code" autoCapitalize="none" spellCheck={false} required autoFocus />
       </Form>
       <Back onStep={onStep} />
@@ -134,7 +138,7 @@ function Mfa({ token, onSession, onStep }: Props & { token: string }) {
   );
 }
 
-function Forgot({ onStep }: { onStep: (step: Step) => void }) {
+function Forgot({ account, onStep }: Props) {
   const t = useT();
   const [sent, setSent] = useState(false);
   return (
@@ -142,7 +146,7 @@ function Forgot({ onStep }: { onStep: (step: Step) => void }) {
       {sent ? (
         <Notice>{t("door.forgotSent")}</Notice>
       ) : (
-        <Form submit={async (d) => auth.forgot(text(d, "name")).then(() => setSent(true))} label={t("door.sendLink")}>
+        <Form submit={async (d) => account.open.forgotPassword({ name: text(d, "name") }).then(() => setSent(true))} label={t("door.sendLink")}>
           <Field label={t("door.name")} name="name" autoComplete="username" autoCapitalize="none" required autoFocus />
         </Form>
       )}
@@ -151,10 +155,10 @@ function Forgot({ onStep }: { onStep: (step: Step) => void }) {
   );
 }
 
-function Reset({ token, onStep }: { token: string; onStep: (step: Step) => void }) {
+function Reset({ token, account, onStep }: Props & { token: string }) {
   const t = useT();
   const submit = async (d: FormData) => {
-    await auth.reset(token, String(d.get("password")));
+    await account.open.resetPassword(token, String(d.get("password")));
     go({ at: "home" }, { replace: true });
     onStep({ at: "in" });
   };
@@ -168,18 +172,18 @@ function Reset({ token, onStep }: { token: string; onStep: (step: Step) => void 
   );
 }
 
-function Verify({ token, onStep }: { token: string; onStep: (step: Step) => void }) {
+function Verify({ token, account, onStep }: Props & { token: string }) {
   const t = useT();
   const [done, setDone] = useState(false);
   return (
     <>
-      {done ? <Notice>{t("door.verified")}</Notice> : <Form submit={() => auth.verifyEmail(token).then(() => setDone(true))} label={t("door.confirmEmail")}>{null}</Form>}
+      {done ? <Notice>{t("door.verified")}</Notice> : <Form submit={() => account.open.verifyEmail(token).then(() => setDone(true))} label={t("door.confirmEmail")}>{null}</Form>}
       <Back onStep={onStep} />
     </>
   );
 }
 
-function Back({ onStep }: { onStep: (step: Step) => void }) {
+function Back({ onStep }: Pick<Props, "onStep">) {
   const t = useT();
   return (
     <p className="door-foot">

@@ -12,7 +12,7 @@ export function Blocked() {
   const t = useT();
   const chat = useChat();
   const say = useSay();
-  const [blocks, again] = useLoad(() => chat.rest.blocks(), [chat]);
+  const [blocks, again] = useLoad(() => chat.rest.all((page) => chat.rest.blocks(page)), [chat]);
   return (
     <Loading of={blocks} again={again}>
       {(all) =>

@@ -12,7 +12,7 @@ export function Devices() {
   const chat = useChat();
   const say = useSay();
   const dates = useDates();
-  const [devices, again] = useLoad(() => chat.rest.devices(), [chat]);
+  const [devices, again] = useLoad(() => chat.rest.all((page) => chat.rest.devices(page)), [chat]);
   return (
     <Loading of={devices} again={again}>
       {(all) => (

@@ -24,7 +24,7 @@ export function ProfileForm() {
     setBusy(true);
     setError("");
     try {
-      dispatch(profilesLearnt([await chat.rest.patchMe({ display_name: text("display_name"), status: text("status") })]));
+      dispatch(profilesLearnt([await chat.rest.updateMe({ display_name: text("display_name"), status: text("status") })]));
       dispatch(toasted(t("saved")));
     } catch (failure) {
       setError(explain(failure, t));
@@ -46,7 +46,7 @@ export function ProfileForm() {
       </Loading>
       <hr className="rule" />
       <div className="button-row">
-        <Button kind="danger" icon="leave" onClick={() => void chat.tokens.signOut()}>{t("profile.signOut")}</Button>
+        <Button kind="danger" icon="leave" onClick={() => void chat.account.signOut()}>{t("profile.signOut")}</Button>
       </div>
     </>
   );

@@ -8,7 +8,6 @@ import { toasted } from "../../app/ui";
 import { useChat } from "../../chat/context";
 import { Button, Field, Notice } from "../../design/controls";
 import { useT } from "../../i18n";
-import type { Session } from "../../api/auth";
 
 export function Security() {
   const t = useT();
@@ -21,7 +20,7 @@ export function Security() {
       <Ask
         label={t("security.change")}
         submit={async (d) => {
-          chat.tokens.begin((await chat.rest.password(String(d.get("old")), String(d.get("new")))) as Session);
+          chat.account.begin(await chat.rest.changePassword(String(d.get("old")), String(d.get("new"))));
           dispatch(toasted(t("security.changed")));
         }}
       >
@@ -77,7 +76,7 @@ function TotpOn({ onDone }: { onDone: () => void }) {
   }
   if (begun) {
     return (
-      <Ask label={t("security.confirm")} submit={async (d) => setCodes((await chat.rest.totpConfirm(String(d.get("code")).trim())).recovery_codes)}>
+      <Ask label={t("security.confirm")} submit={async (d) => setCodes((await chat.rest.confirmTotp(String(d.get("code")).trim())).recovery_codes)}>
         <p className="note">{t("security.totpHow")}</p>
         <p><a href={begun.uri}>{t("security.openApp")}</a></p>
         <pre className="codes" tabIndex={0} dir="ltr">{begun.secret}</pre>
@@ -86,7 +85,7 @@ function TotpOn({ onDone }: { onDone: () => void }) {
     );
   }
   return (
-    <Ask label={t("security.totpOn")} submit={async (d) => setBegun(await chat.rest.totpBegin(String(d.get("password"))))}>
+    <Ask label={t("security.totpOn")} submit={async (d) => setBegun(await chat.rest.totp(String(d.get("password"))))}>
       <p className="note">{t("security.totpWhat")}</p>
       <Field label={t("door.password")} name="password" type="password" autoComplete="current-password" required />
     </Ask>
@@ -97,7 +96,7 @@ function TotpOff({ onDone }: { onDone: () => void }) {
   const t = useT();
   const chat = useChat();
   return (
-    <Ask label={t("security.totpOff")} kind="danger" submit={async (d) => chat.rest.totpEnd(String(d.get("password")), String(d.get("code")).trim()).then(onDone)}>
+    <Ask label={t("security.totpOff")} kind="danger" submit={async (d) => chat.rest.removeTotp(String(d.get("password")), String(d.get("code")).trim()).then(onDone)}>
       <Notice>{t("security.totpIsOn")}</Notice>
       <Field label={t("door.password")} name="password" type="password" autoComplete="current-password" required />
       <Field label={t("door.code")} name="code" autoComplete="one-time-code" required />
