@@ -3,10 +3,9 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { until } from "./until.js";
 
-const ROOT = fileURLToPath(new URL("../../../..", import.meta.url));
+const ROOT = join(import.meta.dirname, "../../../..");
 const BINARY = process.env["HUBBUB_BIN"] ?? join(ROOT, "target/debug/hubbub");
 
 export interface Account {
