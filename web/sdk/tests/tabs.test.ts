@@ -62,6 +62,7 @@ test("a tab that comes later is given what there is, and one that closes hands o
   const b = connect(server, bob);
   const room = await group(server, [alice, bob], [one, b]);
   await one.send(room, "one");
+  await settled(one);
   const two = tab();
   await two.caughtUp();
   expect(texts(two, room)).toEqual(["one"]);
@@ -110,6 +111,7 @@ test("everything is there again when the browser is opened anew, without a conne
   const one = connect(server, alice, browser.tab("alice"));
   const room = await group(server, [alice, bob], [one]);
   await one.send(room, "kept");
+  await settled(one);
   one.setDraft(room, "a draft");
   one.close();
   void one.send(room, "to be sent");
