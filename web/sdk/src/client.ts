@@ -376,11 +376,10 @@ export class Client {
 
   async #load(): Promise<void> {
     try {
-      this.#replica.restore(await this.#store.load());
+      this.#restore(await this.#store.load());
     } catch (e) {
       this.#events.emit("error", asError(e, "storage"));
     }
-    this.#touched();
   }
 
   /** Another tab led until now: requests that it was told of, and this one was not, stand in the store. */
@@ -393,11 +392,11 @@ export class Client {
     }
   }
 
-  #restore(saved: Saved, transient: Transient): void {
+  #restore(saved: Saved, transient?: Transient): void {
     const mine = [...this.#tickets.keys()].map((cid) => this.#replica.outbox.get(cid)).filter((item) => item !== undefined);
     this.#replica.restore(saved, transient);
     this.#touched();
-    // What was made here and is not known there yet is told once more; whether it is over already is known there.
+    // What was made here and is not known there yet is told once more; whether it is over already is known by who leads.
     for (const item of mine) if (!this.#replica.outbox.has(item.cid)) this.#commit({ kind: "queued", item }, true);
   }
 

@@ -129,10 +129,10 @@ export class Replica {
   /** Messages that are not in the log yet, in the order of sending. */
   pending(room: Id): Pending[] {
     const all: Pending[] = [];
-    for (const { cid, op, room: at, fields, error, ...item } of this.outbox.values()) {
+    for (const { cid, op, room: at, fields, error, seq, ...item } of this.outbox.values()) {
       if (op !== "send" || at !== room) continue;
       const body = { text: "", mentions: [], attachments: [], ...(fields as object) };
-      all.push({ ...body, cid, room, at: item.at, state: error ? "failed" : "pending", ...(error ? { error } : {}) });
+      all.push({ ...body, cid, room, at: item.at, state: error ? "failed" : seq === undefined ? "pending" : "sent", ...(error ? { error } : {}) });
     }
     return all;
   }
@@ -245,6 +245,8 @@ export class Replica {
     const isNew = !room;
     if (!room) this.rooms.set(told.room, (room = new RoomState(told.room, told.from)));
     room.standing(told);
+    this.#arrived(room);
+    if (told.standing === "resync") this.#unmarkMessages(told.room);
     if (told.standing === "resync") this.#mark(`m${told.room}`, () => [{ drop: "messages", room: told.room, upTo: told.head }]);
     this.#changed(room, true);
     if (isNew) this.tell("joined", { room: told.room });
@@ -284,8 +286,13 @@ export class Replica {
   #settle(change: Extract<Change, { kind: "settled" }>): void {
     const item = this.outbox.get(change.cid);
     if (!item || (item.error && !change.reply)) return;
+    const seq = change.reply?.seq;
+    const held = item.room === undefined ? undefined : this.rooms.get(item.room);
     if (change.error && item.op === "send") this.#item({ ...item, error: change.error });
+    // It stays until its entry comes, so that what it shows never disappears in between.
+    else if (seq !== undefined && held && seq > held.view.head) this.#item({ ...item, seq });
     else this.#removeItem(change.cid);
+    if (item.seq !== undefined) return;
     this.settled(item, change.reply, change);
     if (change.reply) this.tell("sent", { item, reply: change.reply });
   }
@@ -318,10 +325,20 @@ export class Replica {
     if (!this.rooms.delete(id)) return;
     this.typing.delete(id);
     this.#keeping.delete(id);
+    this.#arrived(undefined, id);
     for (const topic of ["rooms", `room:${id}`, `messages:${id}`, `typing:${id}`, `members:${id}`] as const) this.touched.add(topic);
-    for (const key of [...this.#writes.keys()]) if (key === `m${id}` || key.startsWith(`m${id}:`) || key === `m${id}<`) this.#writes.delete(key);
-    this.#mark(`r${id}`, () => [{ drop: "room", room: id }]);
+    this.#unmarkMessages(id);
+    // A key of its own: the room may come again before this is written, and is then put after it.
+    this.#writes.delete(`r${id}`);
+    this.#mark(`x${id}`, () => [{ drop: "room", room: id }]);
     this.tell("left", { room: id });
+  }
+
+  /** Requests that the server has are over when their entries are in what is held, or never will be. */
+  #arrived(room: RoomState | undefined, id = room?.view.room): void {
+    for (const { cid, room: at, seq } of this.outbox.values()) {
+      if (at === id && seq !== undefined && seq <= (room?.view.head ?? Infinity)) this.#removeItem(cid);
+    }
   }
 
   #item(item: Item): void {
@@ -387,8 +404,11 @@ export class Replica {
 
   /** Later marks of the same thing take the place of earlier ones: what is written is how it is then. */
   #mark(key: string, writes: () => Write[]): void {
-    this.#writes.delete(key);
     this.#writes.set(key, writes);
+  }
+
+  #unmarkMessages(id: Id): void {
+    for (const key of [...this.#writes.keys()]) if (key === `m${id}` || key.startsWith(`m${id}:`) || key === `m${id}<`) this.#writes.delete(key);
   }
 
   /** What has to be stored since the last call; all of it together is consistent. */
@@ -432,7 +452,10 @@ export class Replica {
       }
       this.touched.add("rooms").add(`room:${id}`).add(`messages:${id}`);
     }
-    for (const message of saved.messages) replaced.get(message.room)?.hold(message);
+    for (const message of saved.messages) {
+      const room = replaced.get(message.room);
+      if (room && message.seq > room.live().from) room.hold(message);
+    }
     const items = new Set(saved.outbox.map((i) => i.cid));
     for (const item of this.outbox.values()) {
       if (items.has(item.cid)) continue;

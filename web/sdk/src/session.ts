@@ -23,6 +23,8 @@ const CURSORS_MAX = 8;
 const CURSORS_MS = 200;
 /** Wait before a request is sent again that the server asked to send again without saying when. */
 const RETRY_MS = 200;
+/** An entry that was answered comes within this time, or the client resumes. */
+const ENTRY_MS = 5_000;
 /** A token is renewed when this part of its time is over. */
 const RENEW_AT = 0.8;
 /** Timers hold 31 bits. */
@@ -320,7 +322,7 @@ export class Session implements Driver {
     const busy = new Set<Id>();
     const due: Item[] = [];
     for (const item of this.#host.replica.outbox.values()) {
-      if (item.error) continue;
+      if (item.error || item.seq !== undefined) continue;
       const { cid, room } = item;
       const later = room !== undefined && busy.has(room);
       if (room !== undefined) busy.add(room);
@@ -351,10 +353,20 @@ export class Session implements Driver {
       const reply: Partial<Numbered> & { room?: Id } = await connection.request(op, once, this.#host.settings.requestTimeoutMs);
       this.#flying.delete(cid);
       this.#host.commit({ kind: "settled", cid, reply });
+      this.#expect(item.room, reply.seq);
     } catch (e) {
       this.#flying.delete(cid);
       if (connection === this.#connection) this.#refused(cid, asError(e));
     }
+  }
+
+  /** What the server has answered must also come as an entry: if it does not, something was lost on the way. */
+  #expect(room: Id | undefined, seq: number | undefined): void {
+    if (room === undefined || seq === undefined) return;
+    this.#later(ENTRY_MS, () => {
+      const held = this.#host.replica.rooms.get(room);
+      if (held && held.view.head < seq) this.#leave(`room ${room}: entry ${seq} was answered and has not come`);
+    });
   }
 
   #refused(cid: Cid, error: HubbubError): void {

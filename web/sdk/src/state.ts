@@ -53,6 +53,8 @@ export interface Item {
   readonly at: Millis;
   /** What had been seen of the room when it was first transmitted; absent: it never was. */
   readonly since?: Seq;
+  /** The server has it: it is the entry of this seq, which has not come yet. */
+  readonly seq?: Seq;
   /** The server refused it; it stays until it is retried or discarded. */
   readonly error?: PlainError;
 }
@@ -68,7 +70,8 @@ export interface Pending {
   readonly mentions: readonly Id[];
   readonly attachments: readonly Attachment[];
   readonly data?: string;
-  readonly state: "pending" | "failed";
+  /** `sent`: the server has it, its entry has not come yet. */
+  readonly state: "pending" | "sent" | "failed";
   readonly error?: PlainError;
 }
 

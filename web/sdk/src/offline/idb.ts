@@ -69,15 +69,14 @@ function apply(tx: IDBTransaction, write: Write): void {
   }
 }
 
-function open(name: string, factory: IDBFactory): Promise<IDBDatabase> {
+async function open(name: string, factory: IDBFactory): Promise<IDBDatabase> {
   const request = factory.open(name, VERSION);
   request.onupgradeneeded = () => {
     for (const table of TABLES) request.result.createObjectStore(table);
   };
-  return answer(request).then((db) => {
-    db.onversionchange = () => db.close();
-    return db;
-  });
+  const db = await answer(request);
+  db.onversionchange = () => db.close();
+  return db;
 }
 
 function answer<R>(request: IDBRequest<R>): Promise<R> {

@@ -88,9 +88,13 @@ export class TabDriver implements Driver {
     for (const id of [...this.#asked.keys()]) this.#answered(id, (asked) => asked.reject(new HubbubError("closed", "the client was closed")));
     if (session) session.stop();
     else this.host.commit({ kind: "status", status: { state: "closed", caughtUp: false } });
-    this.host.writes(false);
     // Only when everything is stored may the next leader read it.
-    void this.host.saved().then(this.#release);
+    const release = this.#release;
+    this.#release = () => {};
+    void this.host.saved().then(() => {
+      this.host.writes(false);
+      release();
+    });
   }
 
   nudge(): void {
