@@ -72,7 +72,8 @@ pub async fn serve(req: HttpRequest) -> Result<HttpResponse, ApiError> {
     let said = |name| req.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let browser = Browser { accept_encoding: said(header::ACCEPT_ENCODING), if_none_match: said(header::IF_NONE_MATCH) };
     let dir = &api_of(&req)?.config.dev.app_dir;
-    let response = if dir.as_os_str().is_empty() { answer(&built, path, &browser) } else { answer(&|name| in_dir(dir, name), path, &browser) };
+    let response =
+        if dir.as_os_str().is_empty() { answer(&built, path, &browser) } else { answer(&|name| in_dir(dir, name), path, &browser) };
     match response {
         Some(response) => Ok(response),
         None => error::not_found().await,
