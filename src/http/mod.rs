@@ -2,7 +2,7 @@
 //!
 //! | public | |
 //! |---|---|
-//! | `GET /` | what this is |
+//! | every other `GET` | the web app, [`app`] |
 //! | `POST /v1/auth/register` `login` `refresh` `logout` | [`auth`] |
 //! | `GET /v1/me`, `GET /v1/users/by-name/{name}` | [`users`] |
 //! | `GET /v1/contacts`, `PUT DELETE /v1/contacts/{user}`, `PUT DELETE /v1/blocks/{user}` | [`contacts`] |
@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub mod admin;
+pub mod app;
 pub mod arrival;
 pub mod audit;
 pub mod auth;
@@ -148,8 +149,7 @@ pub fn routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig) {
         // Without rate limit: load balancers ask often, and from one address.
         plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
         plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz_public)]);
-        plain_at(cfg, "/", "GET, HEAD", [get().to(health::front_page)]);
-        cfg.default_service(web::route().to(error::not_found));
+        cfg.default_service(web::route().to(app::serve));
     }
 }
 
