@@ -9,6 +9,8 @@ export class Network {
   down = false;
   /** Nothing from the server comes through, and nothing says so. */
   silent = false;
+  /** Text frames that were sent. */
+  readonly sent: string[] = [];
   /** The next frame from the server that holds this text is lost. */
   lose: string | undefined;
   readonly #open = new Set<WebSocket>();
@@ -29,6 +31,10 @@ export class Network {
           return true;
         }
         return super.emit(event, ...args);
+      }
+      override send(data: never, ...more: never[]): void {
+        if (typeof data === "string") network.sent.push(data);
+        super.send(data, ...more);
       }
       // A client that closes a socket has left it, whenever its end is told.
       override close(code?: number, reason?: string): void {
