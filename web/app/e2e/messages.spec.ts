@@ -43,6 +43,7 @@ test("a message is edited, reacted to, answered, threaded, pinned, deleted, and 
   await expect(thread).toHaveCount(0);
 
   await bob.choose("an answer", "Pin");
+  await bob.page.waitForTimeout(1500); await bob.page.screenshot({ path: "/tmp/b.png" }); await alice.page.screenshot({ path: "/tmp/a.png" });
   await expect(alice.message("an answer").locator(".pinned")).toBeVisible();
 
   await bob.choose("an answer", "Delete");

@@ -31,7 +31,7 @@ export function Shell() {
     <div className={classes}>
       <SkipLink />
       <Side />
-      <div className="middle">
+      <div className="middle" id="middle">
         <ConnectionBar />
         <Suspense fallback={<div className="conversation" />}>
           <Middle />
@@ -84,6 +84,7 @@ function Side() {
   const dispatch = useAppDispatch();
   return (
     <nav className="side" aria-label={t("nav.title")}>
+      <h1 className="unseen">Hubbub</h1>
       <header className="side-head">
         <Oneself />
         <IconButton icon="search" label={t("switcher.title")} keys={MAC ? "⌘K" : "Ctrl+K"} onClick={() => dispatch(dialogSet({ name: "switcher" }))} />

@@ -26,12 +26,12 @@ export function Actions({ room, message, mine, inThread }: { room: string; messa
   const seq = message.seq ?? 0;
   const key = draftKey(room, inThread ? message.thread : undefined);
   const moderates = kind === "direct" || role === "moderator" || role === "admin" || role === "owner";
-  const react = (emoji: string) => void chat.react(room, seq, emoji, !message.reactions.find((r) => r.emoji === emoji)?.users.includes(chat.me.user));
+  const react = (emoji: string) => deeds.react(seq, emoji, !message.reactions.find((r) => r.emoji === emoji)?.users.includes(chat.me.user));
 
   const items: MenuItem[] = [
     { label: t("action.copyLink"), icon: "link", onChoose: () => deeds.copyLink(seq) },
     { label: t("action.copyText"), icon: "copy", onChoose: () => deeds.copyText(message.text) },
-    ...(moderates ? [{ label: t(message.pinned ? "action.unpin" : "action.pin"), icon: "pin" as const, onChoose: () => void chat.pin(room, seq, !message.pinned) }] : []),
+    ...(moderates ? [{ label: t(message.pinned ? "action.unpin" : "action.pin"), icon: "pin" as const, onChoose: () => deeds.pin(seq, !message.pinned) }] : []),
     ...(mine ? [{ label: t("action.edit"), icon: "pencil" as const, onChoose: () => dispatch(editing({ key, seq, text: message.text })) }] : []),
     ...(mine || (moderates && kind !== "direct") ? ["rule" as const, { label: t("action.delete"), icon: "trash" as const, danger: true, onChoose: () => deeds.remove(seq) }] : []),
   ];

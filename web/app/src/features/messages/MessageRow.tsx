@@ -11,6 +11,7 @@ import { useT } from "../../i18n";
 import { useDates } from "../../i18n/dates";
 import { called } from "../people/slice";
 import { Actions } from "./Actions";
+import { useMessageDeeds } from "./deeds";
 import { Markdown } from "./markdown/Markdown";
 import { plain } from "./markdown/parse";
 import type { Around, Reached } from "./rows";
@@ -178,12 +179,13 @@ function ThreadLink({ root, replies }: { root: number; replies: number }) {
 
 function Reactions({ room, message }: { room: string; message: Message }) {
   const chat = useChat();
+  const deeds = useMessageDeeds(room);
   const seq = message.seq;
   return (
     <ul className="reactions">
       {message.reactions.map((r) => (
         <li key={r.emoji}>
-          <ReactionChip reaction={r} mine={r.users.includes(chat.me.user)} onToggle={(on) => seq !== undefined && void chat.react(room, seq, r.emoji, on)} />
+          <ReactionChip reaction={r} mine={r.users.includes(chat.me.user)} onToggle={(on) => seq !== undefined && deeds.react(seq, r.emoji, on)} />
         </li>
       ))}
     </ul>
