@@ -47,7 +47,6 @@ test("a room opens at what is unread, a link leads to its message, and one gets 
   await socket.say(room, Array.from({ length: 400 }, (_, i) => `far ${i + 1}`), { under: 1 });
   const alice = await person(a);
   await alice.open("Far");
-  await alice.page.waitForTimeout(1500); await alice.page.screenshot({ path: "/tmp/l.png" });
   await expect(alice.page.locator(".divider.unread")).toBeVisible();
   await alice.page.getByRole("button", { name: /Jump to the latest/ }).click();
   await expect(alice.message("far 400")).toBeInViewport();

@@ -26,9 +26,10 @@ const InfoPanel = lazy(() => import("../features/rooms/InfoPanel"));
 export function Shell() {
   const place = useAppSelector((s) => s.ui.place);
   const panel = useAppSelector((s) => s.ui.panel);
+  const connection = useAppSelector((s) => (s.connection.caughtUp ? "live" : s.connection.state));
   const classes = ["shell", place.at !== "home" && "inside", panel && place.at === "room" && "with-panel"].filter(Boolean).join(" ");
   return (
-    <div className={classes}>
+    <div className={classes} data-connection={connection}>
       <SkipLink />
       <Side />
       <div className="middle" id="middle">

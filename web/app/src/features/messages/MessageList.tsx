@@ -35,7 +35,7 @@ export function MessageList({ room, jump, onSent }: Props) {
   const { items } = view;
   const me = chat.me.user;
   const list = useRef<VirtuosoHandle>(null);
-  const [atBottom, setAtBottom] = useState(true);
+  const [atBottom, setAtBottom] = useState(jump === undefined && behindBy === 0);
   const range = useRef<ListRange>({ startIndex: 0, endIndex: 0 });
   const window_ = useWindow(items);
   const unreadFrom = useUnreadFrom(items, read, view.atStart, me);
@@ -107,7 +107,8 @@ export function MessageList({ room, jump, onSent }: Props) {
         itemContent={row}
         startReached={() => void timeline.older()}
         endReached={() => void timeline.newer()}
-        followOutput={(isAtBottom) => (isAtBottom && view.atEnd ? "auto" : false)}
+        // Told only to who is at the end: the list takes its first measuring for growth, and would follow that too.
+        followOutput={atBottom && view.atEnd ? "auto" : false}
         atBottomStateChange={setAtBottom}
         atBottomThreshold={NEAR_END_PX}
         increaseViewportBy={BEYOND_PX}
