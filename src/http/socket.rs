@@ -186,8 +186,7 @@ fn origin_allowed(req: &HttpRequest, origins: &[String]) -> bool {
     let Ok(origin) = origin.to_str() else { return false };
     let own = req.headers().get(header::HOST).and_then(|h| h.to_str().ok());
     let host = origin.split_once("://").map(|(_, host)| host);
-    origins.iter().any(|o| o == "*" || o.eq_ignore_ascii_case(origin))
-        || matches!((host, own), (Some(a), Some(b)) if a.eq_ignore_ascii_case(b))
+    super::cors::configured(origin, origins) || matches!((host, own), (Some(a), Some(b)) if a.eq_ignore_ascii_case(b))
 }
 
 /// The refusal of a handshake that is not what RFC 6455, 4.2.1 asks, as far as the library does not look at it.

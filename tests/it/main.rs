@@ -3,6 +3,7 @@
 
 mod cli;
 mod config;
+mod docs_curl;
 mod golden;
 mod house;
 mod house_docs;
@@ -13,6 +14,7 @@ mod presence;
 mod promises;
 mod readme;
 mod rights;
+mod schemathesis;
 mod seen;
 mod socket;
 mod strangers;
