@@ -2,7 +2,7 @@
 //!
 //! | public | |
 //! |---|---|
-//! | `GET /` | what this is |
+//! | every other `GET` | the web app, [`app`] |
 //! | `POST /v1/auth/register` `login` `refresh` `logout` | [`auth`] |
 //! | `GET PATCH /v1/me`, `GET /v1/users/{user}`, `GET /v1/users/by-name/{name}` | [`users`] |
 //! | `GET /v1/contacts` `contacts/presence` `blocks`, `PUT DELETE /v1/contacts/{user}` `blocks/{user}` | [`contacts`] |
@@ -12,7 +12,7 @@
 //! | operators' listener | |
 //! |---|---|
 //! | `GET /metrics`, `/livez`, `/readyz` | [`health`] |
-//! | `/admin/…` (with the admin token) | [`admin`] |
+//! | `/admin/…` (with the admin token) | [`admin`], [`audit`] |
 //!
 //! Every error is a problem+json ([`error`]); every method that an address does not have is a 405 with `Allow`, and OPTIONS says which
 //! it has. What several handlers share: pages of lists ([`page`]), tags and conditions ([`etag`]), `Idempotency-Key` ([`idempotency`]),
@@ -38,22 +38,28 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{HttpMessage, HttpRequest, Resource, ResponseError, Route, web};
 use async_trait::async_trait;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub mod admin;
+pub mod app;
+pub mod arrival;
+pub mod audit;
 pub mod auth;
 pub mod contacts;
 pub mod cors;
 pub mod error;
 pub mod etag;
+pub mod headers;
 pub mod health;
 pub mod idempotency;
 pub mod openapi;
 pub mod page;
+pub mod peer;
 pub mod server;
 pub mod socket;
+pub mod tls;
 pub mod users;
 
 /// How the node is.
@@ -102,6 +108,10 @@ pub struct Api {
     pub limits: Limits,
     /// The node.
     pub node: Arc<dyn NodePort>,
+    /// Whom to believe about clients' addresses.
+    pub proxies: peer::Proxies,
+    /// What administrators did.
+    pub audit: audit::Audit,
     /// What operators must present; when it is empty nobody is let in.
     admin_token: String,
     contact_locks: contacts::PairLocks,
@@ -123,6 +133,8 @@ impl Api {
             accounts: Accounts::new(store.clone(), &config.auth),
             sessions: Sessions::new(store.clone(), tokens.clone(), &config.auth, announce),
             limits: Limits::new(&config.auth, &config.limits),
+            proxies: peer::Proxies::new(&config.proxy),
+            audit: audit::Audit::new(store.clone(), &config.audit),
             contact_locks: contacts::PairLocks::default(),
             config,
             store,
@@ -139,7 +151,7 @@ pub fn routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig) {
         error::extractors(cfg, api.config.http.body_bytes_max);
         cfg.app_data(api);
         public(&mut Table::new(cfg));
-        cfg.default_service(web::route().to(error::not_found));
+        cfg.default_service(web::route().to(app::serve));
     }
 }
 
@@ -166,7 +178,6 @@ fn public(cfg: &mut Table<'_>) {
     // Without rate limit: load balancers ask often, and from one address.
     plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
     plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz_public)]);
-    plain_at(cfg, "/", "GET, HEAD", [get().to(health::front_page)]);
 }
 
 fn identity(cfg: &mut Table<'_>) {
@@ -206,6 +217,7 @@ fn operators(cfg: &mut Table<'_>) {
     plain_at(cfg, "/admin/users/{name}/enable", "POST", [web::post().to(admin::enable)]);
     plain_at(cfg, "/admin/users/{name}/password", "POST", [web::post().to(admin::password)]);
     plain_at(cfg, "/admin/users/{name}/token", "POST", [web::post().to(admin::token)]);
+    plain_at(cfg, "/admin/audit", "GET, HEAD", [get().to(audit::list)]);
     plain_at(cfg, "/admin/fault", "POST", [web::post().to(admin::fault)]);
 }
 
@@ -232,18 +244,15 @@ fn api_at<const N: usize>(table: &mut Table<'_>, path: &'static str, allow: &'st
 }
 
 async fn plain<B: MessageBody>(req: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, actix_web::Error> {
+    let api = req.app_data::<web::Data<Api>>().cloned();
+    let act = audit::Audit::of_request(&req);
     let mut response = next.call(req).await?;
-    let headers = response.headers_mut();
-    let mut put = |name: HeaderName, value: &'static str| {
-        if !headers.contains_key(&name) {
-            headers.insert(name, HeaderValue::from_static(value));
+    if let Some(api) = api {
+        headers::protect(&mut response, api.config.tls.hsts_s);
+        if let Some(act) = act {
+            api.audit.answered(act, &response).await;
         }
-    };
-    put(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    put(header::REFERRER_POLICY, "no-referrer");
-    put(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
-    // Answers are personal or change at once; tokens must never be kept by anything in between.
-    put(header::CACHE_CONTROL, "no-store");
+    }
     Ok(response)
 }
 
@@ -286,9 +295,9 @@ fn say_standing<B>(response: &mut ServiceResponse<B>, address: Option<Standing>)
     say("ratelimit-reset", standing.reset_s);
 }
 
-/// The address a request comes from, as the connection says; what a proxy claims is not believed.
+/// The address of the client a request comes from ([`peer`]).
 pub fn address(req: &HttpRequest) -> IpAddr {
-    req.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip())
+    peer::client(req).address
 }
 
 /// The token of an `Authorization: Bearer` header; `None` when there is none, or more than one.
