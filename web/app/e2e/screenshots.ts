@@ -81,7 +81,7 @@ async function shoot(page: Page, name: string) {
 }
 
 test("pictures of the main screens", async ({ browser }) => {
-  test.setTimeout(180_000);
+  test.setTimeout(90_000);
   const server = await Server.start();
   const { rooms } = await world(server);
   for (const theme of ["light", "dark"] as const) {
