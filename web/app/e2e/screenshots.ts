@@ -101,6 +101,7 @@ test("pictures of the main screens", async ({ browser }) => {
     await shoot(page, `thread-${theme}`);
     if (theme === "light") {
       await page.keyboard.press("Control+k");
+      await expect(page.locator("dialog[open]")).toBeVisible();
       await shoot(page, "switcher-light");
       await page.keyboard.press("Escape");
       await page.locator(".composer").first().getByRole("button", { name: "Insert emoji" }).click();
