@@ -55,8 +55,10 @@ impl FromRequest for SignedIn {
 #[derive(Deserialize, ToSchema)]
 pub struct Credentials {
     /// The account's name: 2 to 32 of `a-z 0-9 _ . -`.
+    #[schema(pattern = "^[a-z0-9_.-]{2,32}$")]
     name: String,
-    /// Its password: 8 to 512 bytes.
+    /// Its password: 8 to 128 characters.
+    #[schema(min_length = 8, max_length = 128)]
     password: String,
     /// The device's name, for people.
     #[serde(default)]

@@ -79,13 +79,13 @@ pub async fn me(me: SignedIn, when: Conditions) -> HttpResponse {
 #[derive(Deserialize, ToSchema)]
 pub struct Changes {
     /// The name to show, at most 100 characters; empty: the account's name.
-    #[schema(max_length = 100)]
+    #[schema(max_length = 100, pattern = r"^([^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?)?$")]
     display_name: Option<String>,
     /// Where the picture is: `http://…`, `https://…` or a path that begins with `/`; empty: nowhere.
-    #[schema(max_length = 2048)]
+    #[schema(max_length = 2048, pattern = r"^(https?://[^/\\?#\s\x00-\x1f\x7f-\x9f][!-~]*|/([!-.0-\[\]-~][!-~]*)?)?$")]
     avatar_url: Option<String>,
     /// Status text, at most 140 characters.
-    #[schema(max_length = 140)]
+    #[schema(max_length = 140, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     status: Option<String>,
 }
 
