@@ -11,6 +11,7 @@ use crate::actors::reading::in_time;
 use crate::actors::router::Router;
 use crate::actors::sequencer::{IdSource, Sequencer};
 use crate::actors::session::{Admitted, Gate};
+use crate::actors::telling::Telling;
 use crate::bus::{Envelope, InProcess, UserEvent};
 use crate::cluster::Alone;
 use crate::cluster::claims::Claims;
@@ -29,8 +30,8 @@ use actix_web::web;
 use async_trait::async_trait;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -143,6 +144,7 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>) -> Arc<NodeContext> 
         router: Router::new(store.shards()),
         ids: IdSource::default(),
         hubs: Hubs::default(),
+        consequences: OnceLock::new(),
         draining: AtomicBool::new(false),
         sessions: AtomicU64::new(0),
         config: config.clone(),
@@ -154,6 +156,7 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>) -> Arc<NodeContext> 
             node.hubs.dispatch(envelope);
         }
     }));
+    let _ = node.consequences.set(vec![Arc::new(Telling)]);
     Sequencer::launch(&Arbiter::new().handle(), store, &node.ids);
     let threads = match config.rooms.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),

@@ -136,7 +136,7 @@ metrics! {
     hub_backfills_total: Counter = Counter::default(), "Holes that hubs filled from the log";
     resumes_total: Labeled = Labeled::new("standing", STANDINGS.iter().copied()), "Rooms of resumes, by how they stood";
     hub_dropped_total: Counter = Counter::default(), "Envelopes dropped because too much waited for a hub (backfilled later)";
-    delivery_dropped_total: Counter = Counter::default(), "Batches dropped because too much waited for delivery";
+    delivery_dropped_total: Counter = Counter::default(), "Entries that delivery had no room for and read from the log later";
     offline_recipients_total: Counter = Counter::default(), "Recipients of messages who had no session";
     log_rows_total: Counter = Counter::default(), "Rows the log has stored since the start";
     log_syncs_total: Counter = Counter::default(), "Flushes of the log to the device since the start";

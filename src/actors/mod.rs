@@ -28,3 +28,4 @@ pub mod room;
 pub mod router;
 pub mod sequencer;
 pub mod session;
+pub mod telling;

@@ -17,7 +17,7 @@ pub mod embedded;
 pub mod record;
 pub mod records;
 
-pub use records::{Records, RecordWrite, Table};
+pub use records::{RecordWrite, Records, Table};
 
 /// Why a storage call did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -159,6 +159,9 @@ pub struct RoomRow {
     pub owners: u64,
     /// Everything up to this seq is applied: this row, membership, folded bodies, mentions (rule 11).
     pub applied: Seq,
+    /// What follows from entries outside the room (pushes, webhooks) is written down up to this seq. None: by a build that knew nothing of it.
+    #[serde(default)]
+    pub followed: Option<Seq>,
     /// Messages up to `applied`.
     pub n: u64,
     /// When the entry at `applied` was numbered.
