@@ -9,6 +9,7 @@ use crate::cluster::Placement;
 use crate::cluster::claims::Claims;
 use crate::config::Config;
 use crate::protocol::ids::{Millis, RoomId};
+use crate::push::Pushes;
 use crate::storage::Store;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
@@ -34,6 +35,8 @@ pub struct NodeContext {
     pub ids: IdSource,
     /// This node's hubs.
     pub hubs: Hubs,
+    /// Offline push.
+    pub pushes: Arc<Pushes>,
     /// What follows from committed entries outside the rooms; set once, before the first room starts.
     pub consequences: OnceLock<Vec<Arc<dyn Consequence>>>,
     /// Going away: no new sockets.

@@ -11,6 +11,7 @@ mod powercut_store;
 mod powercut_tool;
 mod presence;
 mod promises;
+mod push;
 mod readme;
 mod rights;
 mod seen;
