@@ -235,7 +235,7 @@ impl Sessions {
 }
 
 /// Whether a device could still be signed in.
-fn alive(device: &DeviceRow, user: &UserRow, now: Millis) -> bool {
+pub fn alive(device: &DeviceRow, user: &UserRow, now: Millis) -> bool {
     !device.revoked && device.used >= user.tokens_after && now < device.expires
 }
 

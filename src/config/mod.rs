@@ -49,6 +49,8 @@ section! {
         presence: Presence = Presence::default(),
         /// Rate limits.
         limits: Limits = Limits::default(),
+        /// Offline push.
+        push: Push = Push::default(),
         /// Requests to others: webhooks, push services, issuers.
         outbound: Outbound = Outbound::default(),
         /// The server's own log.
@@ -246,6 +248,26 @@ section! {
         http_per_second: u32 = 100,
         /// New sockets per address and second; 0: no limit.
         connects_per_second: u32 = 500,
+    }
+}
+section! {
+    /// Offline push: telling devices without a connection of messages.
+    #[derive(Debug)]
+    Push {
+        /// Is a message's text part of what is pushed? Web Push encrypts it for the device; a gateway, and whoever it passes it on to, can read it.
+        show_text: bool = false,
+        /// Milliseconds between a message and its push: what is read meanwhile on another device is not pushed, and a burst becomes one push.
+        delay_ms: u64 = 1_000,
+        /// Milliseconds between two pushes of one room to one device at least; what comes meanwhile becomes one.
+        interval_ms: u64 = 5_000,
+        /// Seconds after which a push is not worth sending any more.
+        ttl_s: u64 = 86_400,
+        /// Threads that sign, encrypt and send.
+        threads: u32 = 1,
+        /// Whom push services may write to about this server: `mailto:…` or `https://…`. Some services insist on it.
+        contact: String = String::new(),
+        /// Address of your own push gateway, for devices that are known to it by a token; empty: there is none. What it gets is signed with `secrets/push_gateway.secret` of the data directory.
+        gateway_url: String = String::new(),
     }
 }
 section! {

@@ -3,7 +3,7 @@
 //! Pure: looks at the values alone, at no file, clock or network. Problems carry no place; [`super::load`] adds it.
 
 use super::load::{Origin, Problem};
-use super::{Auth, Config, Http, Outbound, Proxy, Rooms, Socket, Tls};
+use super::{Auth, Config, Http, Outbound, Proxy, Push, Rooms, Socket, Tls};
 use std::ops::RangeInclusive;
 
 /// Bytes of a signing secret at least: HS256 is as strong as its key up to 256 bits.
@@ -53,6 +53,7 @@ impl Config {
         f.range("presence.offline_debounce_ms", self.presence.offline_debounce_ms, 0..=HOUR_MS);
         f.size("presence.contacts_max", self.presence.contacts_max, 1..=1_000_000);
         outbound(&mut f, &self.outbound);
+        push(&mut f, &self.push);
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log.filter);
         f.unless(filter.is_ok(), "log.filter", "is not a filter such as \"info\" or \"info,hubbub::actors=debug\"");
         if f.0.is_empty() { Ok(()) } else { Err(f.0) }
@@ -117,6 +118,18 @@ impl Config {
         }
         f.0
     }
+}
+
+fn push(f: &mut Found, p: &Push) {
+    f.range("push.delay_ms", p.delay_ms, 0..=HOUR_MS);
+    f.range("push.interval_ms", p.interval_ms, 0..=DAY_MS);
+    // Push services keep nothing for longer than four weeks.
+    f.range("push.ttl_s", p.ttl_s, 1..=28 * 86_400);
+    f.range("push.threads", p.threads.into(), 1..=64);
+    let contact = ["mailto:", "https://"].iter().any(|scheme| p.contact.len() > scheme.len() && p.contact.starts_with(scheme));
+    f.unless(p.contact.is_empty() || contact, "push.contact", "is an address that begins with mailto: or https://, or empty");
+    let gateway = ["http://", "https://"].iter().any(|scheme| p.gateway_url.starts_with(scheme));
+    f.unless(p.gateway_url.is_empty() || gateway, "push.gateway_url", "is an address that begins with https://, or empty");
 }
 
 fn outbound(f: &mut Found, o: &Outbound) {

@@ -6,6 +6,8 @@
 //! | `POST /v1/auth/register` `login` `refresh` `logout` | [`auth`] |
 //! | `GET /v1/me`, `GET /v1/users/by-name/{name}` | [`users`] |
 //! | `GET /v1/contacts`, `PUT DELETE /v1/contacts/{user}`, `PUT DELETE /v1/blocks/{user}` | [`contacts`] |
+//! | `GET PUT /v1/rooms/{room}/notify` | [`notify`] |
+//! | `GET /v1/push/vapid`, `PUT DELETE /v1/push/subscription`, `GET /v1/push/subscriptions` | [`push`] |
 //! | `GET /livez`, `GET /readyz` | [`health`] |
 //!
 //! | operators' listener | |
@@ -22,9 +24,10 @@ use crate::auth::sessions::Sessions;
 use crate::auth::tokens::{KeyError, Tokens};
 use crate::config::Config;
 use crate::error::{ApiError, Code};
-use crate::protocol::entry::Caller;
-use crate::protocol::ids::{DeviceId, UserId};
+use crate::protocol::entry::{Caller, RoomKind};
+use crate::protocol::ids::{DeviceId, RoomId, UserId};
 use crate::protocol::ops::{self, Request};
+use crate::push::Pushes;
 use crate::storage::Store;
 use crate::telemetry::metrics;
 use actix_web::body::{EitherBody, MessageBody};
@@ -47,7 +50,9 @@ pub mod contacts;
 pub mod error;
 pub mod headers;
 pub mod health;
+pub mod notify;
 pub mod peer;
+pub mod push;
 pub mod server;
 pub mod socket;
 pub mod tls;
@@ -71,6 +76,8 @@ pub trait NodePort: Send + Sync {
     fn revoked(&self, user: UserId, device: Option<DeviceId>);
     /// How two users stand to each other has changed: presence may be told, or must not be told any more. Does not block.
     fn contacts_changed(&self, a: UserId, b: UserId);
+    /// The kind of a room that the user may read; what is hidden looks like what is not there.
+    async fn kind_for(&self, user: UserId, room: RoomId) -> Result<RoomKind, ApiError>;
     /// Answers a request as a socket would (`actors::asking`).
     async fn ask(&self, caller: Caller, request: Request) -> Result<ops::Ok, ApiError>;
     /// How it is.
@@ -93,6 +100,8 @@ pub struct Api {
     pub sessions: Sessions,
     /// Rate limits.
     pub limits: Limits,
+    /// Offline push.
+    pub pushes: Arc<Pushes>,
     /// The node.
     pub node: Arc<dyn NodePort>,
     /// Whom to believe about clients' addresses.
@@ -109,6 +118,7 @@ impl Api {
     pub fn new(
         config: Arc<Config>,
         store: Arc<dyn Store>,
+        pushes: Arc<Pushes>,
         node: Arc<dyn NodePort>,
         secret: &[u8],
         admin_token: String,
@@ -126,6 +136,7 @@ impl Api {
             config,
             store,
             tokens,
+            pushes,
             node,
             admin_token,
         })
@@ -146,6 +157,11 @@ pub fn routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig) {
         api_at(cfg, "/v1/contacts", "GET, HEAD", [get().to(contacts::list)]);
         api_at(cfg, "/v1/contacts/{user}", "PUT, DELETE", [web::put().to(contacts::ask), web::delete().to(contacts::remove)]);
         api_at(cfg, "/v1/blocks/{user}", "PUT, DELETE", [web::put().to(contacts::block), web::delete().to(contacts::unblock)]);
+        api_at(cfg, "/v1/rooms/{room}/notify", "GET, HEAD, PUT", [get().to(notify::read), web::put().to(notify::change)]);
+        api_at(cfg, "/v1/push/vapid", "GET, HEAD", [get().to(push::vapid)]);
+        let subscription = [web::put().to(push::subscribe), web::delete().to(push::unsubscribe)];
+        api_at(cfg, "/v1/push/subscription", "PUT, DELETE", subscription);
+        api_at(cfg, "/v1/push/subscriptions", "GET, HEAD", [get().to(push::list)]);
         // Without rate limit: load balancers ask often, and from one address.
         plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
         plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz_public)]);

@@ -33,6 +33,9 @@ impl NodePort for FakeNode {
     fn contacts_changed(&self, a: UserId, b: UserId) {
         self.contacts.lock().push((a, b));
     }
+    async fn kind_for(&self, _: UserId, _: RoomId) -> Result<RoomKind, ApiError> {
+        Err(ApiError::new(Code::NotFound, "no room"))
+    }
     async fn ask(&self, _: Caller, request: ops::Request) -> Result<ops::Ok, ApiError> {
         Err(ApiError::new(Code::UnknownOp, request.op()))
     }
@@ -58,7 +61,9 @@ fn world_with(change: impl FnOnce(&mut Config)) -> World {
     change(&mut config);
     let store = EmbeddedStore::open(dir.path(), Default::default()).unwrap();
     let node = Arc::new(FakeNode::default());
-    let api = Api::new(Arc::new(config), store, node.clone(), &[1; 32], ADMIN.into()).unwrap();
+    let outbound = Arc::new(crate::outbound::Outbound::new(&config.outbound).unwrap());
+    let pushes = Arc::new(Pushes::new(store.clone(), &config, outbound, &"7".repeat(64), String::new()).unwrap());
+    let api = Api::new(Arc::new(config), store, pushes, node.clone(), &[1; 32], ADMIN.into()).unwrap();
     World { api: web::Data::new(api), node, _dir: dir }
 }
 

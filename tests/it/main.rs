@@ -12,6 +12,7 @@ mod powercut_tool;
 mod presence;
 mod promises;
 mod proxy;
+mod push;
 mod readme;
 mod rights;
 mod seen;

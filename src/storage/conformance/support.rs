@@ -51,6 +51,7 @@ pub fn room_row(room: RoomId, applied: Seq) -> RoomRow {
         members: 3,
         owners: 1,
         applied,
+        followed: Some(applied),
         n: applied,
         at: 1_700_000_000_000,
         last_message: applied,

@@ -8,6 +8,7 @@
 mod client;
 mod node;
 mod raw;
+pub mod vendor;
 
 pub use client::{TestClient, judge};
 pub use node::{Builder, TestNode, TestUser};
