@@ -24,7 +24,7 @@ use crate::http::{Api, NodePort, NodeStatus};
 use crate::outbound::Outbound;
 use crate::protocol::entry::{Caller, RoomKind};
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
-use crate::protocol::ops::{self, Request};
+use crate::protocol::ops::{self, PresencePush, Request};
 use crate::push::Pushes;
 use crate::storage::Store;
 use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore};
@@ -132,6 +132,7 @@ async fn live(
     redo(&node).await?;
     let (admin, admin_address) = crate::http::admin::start(&config.admin, api.clone()).map_err(failed("admin.listen"))?;
     let server = crate::http::server::start(&config, listener, tls.clone(), api.clone(), doors.clone()).map_err(failed("http.listen"))?;
+    actix::spawn(crate::http::idempotency::sweep_for_ever(store.clone()));
     let (server_handle, admin_handle) = (server.handle(), admin.handle());
     actix::spawn(async move {
         let _ = server.await;
@@ -296,6 +297,12 @@ impl NodePort for Port {
     }
     async fn kind_for(&self, user: UserId, room: RoomId) -> Result<RoomKind, ApiError> {
         crate::actors::answering::kind_for(&self.node, user, room).await
+    }
+    fn status_changed(&self, user: UserId, status: String) {
+        self.node.router.to_presence(user, PresenceMsg::Status(status));
+    }
+    async fn presence(&self, users: &[UserId]) -> Vec<PresencePush> {
+        self.node.router.presences(users).await
     }
     async fn ask(&self, caller: Caller, request: Request) -> Result<ops::Ok, ApiError> {
         crate::actors::asking::ask(&self.node, caller, request).await
