@@ -23,6 +23,10 @@ macro_rules! section {
     };
 }
 
+mod issuer;
+
+pub use issuer::{Issuer, KeySource};
+
 section! {
     /// Everything.
     #[derive(Debug)]
@@ -53,6 +57,8 @@ section! {
         push: Push = Push::default(),
         /// Requests to others: webhooks, push services, issuers.
         outbound: Outbound = Outbound::default(),
+        /// Outgoing webhooks.
+        webhooks: Webhooks = Webhooks::default(),
         /// The server's own log.
         log: Log = Log::default(),
         /// For tests and trying things; all off in production.
@@ -160,6 +166,8 @@ section! {
         hash_threads: usize = 1,
         /// Sign-in and registration attempts per address and minute.
         attempts_per_minute: u32 = 30,
+        /// Issuers whose tokens are accepted beside our own: one `[[auth.issuers]]` each (docs/embedding/issuers.md).
+        issuers: Vec<Issuer> = Vec::new(),
     }
 }
 section! {
@@ -250,6 +258,10 @@ section! {
         connects_per_second: u32 = 500,
         /// `Idempotency-Key`s of a user per day, each kept for a day (about 1 KiB); 0: no limit.
         idempotency_keys_per_day: u32 = 100_000,
+        /// Requests per API key and second; 0: no limit.
+        key_requests_per_second: u32 = 200,
+        /// Posts per incoming webhook and second; 0: no limit.
+        hook_requests_per_second: u32 = 10,
     }
 }
 section! {
@@ -286,6 +298,26 @@ section! {
         timeout_ms: u64 = 10_000,
         /// Requests under way at once; more wait, within their time limit.
         requests_max: usize = 128,
+    }
+}
+section! {
+    /// Outgoing webhooks.
+    #[derive(Debug)]
+    Webhooks {
+        /// Webhooks at most.
+        hooks_max: usize = 100,
+        /// Events that may wait for one webhook; above it they go to its dead letters.
+        waiting_max: usize = 10_000,
+        /// Dead letters of one webhook; above it the oldest are dropped and counted.
+        dead_max: usize = 10_000,
+        /// Requests to one webhook at once.
+        in_flight_max: usize = 8,
+        /// Milliseconds before the first retry; each further pause is twice as long.
+        retry_first_ms: u64 = 1_000,
+        /// Milliseconds that a pause has at most.
+        retry_max_ms: u64 = 900_000,
+        /// Seconds that an event is tried before it goes to the dead letters.
+        retry_for_s: u64 = 86_400,
     }
 }
 section! {

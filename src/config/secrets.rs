@@ -33,7 +33,12 @@ impl Auth {
     pub fn hidden(&self) -> Auth {
         let hide = |s: &str| if s.is_empty() { String::new() } else { HIDDEN.into() };
         let retired = |key: &String| format!("{}:{HIDDEN}", key.split_once(':').map_or("", |(id, _)| id));
-        Auth { secret: hide(&self.secret), retired_keys: self.retired_keys.iter().map(retired).collect(), ..self.clone() }
+        Auth {
+            secret: hide(&self.secret),
+            retired_keys: self.retired_keys.iter().map(retired).collect(),
+            issuers: self.issuers.iter().map(|i| i.hidden()).collect(),
+            ..self.clone()
+        }
     }
 }
 

@@ -281,6 +281,9 @@ pub struct UserRow {
     /// Where its picture is; empty: nowhere.
     #[serde(default)]
     pub avatar_url: String,
+    /// A program and no person.
+    #[serde(default)]
+    pub bot: bool,
 }
 
 /// A device that signed in, and its family of refresh tokens.

@@ -76,6 +76,7 @@ pub fn user(id: u64, name: &str) -> UserRow {
         last_seen: 0,
         display_name: String::new(),
         avatar_url: String::new(),
+        bot: false,
     }
 }
 
