@@ -13,6 +13,7 @@ use crate::actors::router::Router;
 use crate::actors::sequencer::{IdSource, Sequencer};
 use crate::actors::session::{Admitted, Gate};
 use crate::actors::telling::Telling;
+use crate::actors::webhooks::{self, Hooked};
 use crate::bus::{Envelope, InProcess, UserEvent};
 use crate::cluster::Alone;
 use crate::cluster::claims::Claims;
@@ -20,7 +21,7 @@ use crate::config::{Config, secrets};
 use crate::error::{ApiError, Code};
 use crate::http::socket::Doors;
 use crate::http::tls::Tls;
-use crate::http::{Api, NodePort, NodeStatus};
+use crate::http::{Api, NodePort, NodeStatus, Outside};
 use crate::outbound::Outbound;
 use crate::protocol::entry::{Caller, RoomKind};
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
@@ -29,6 +30,7 @@ use crate::push::Pushes;
 use crate::storage::Store;
 use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use crate::telemetry::{self, metrics};
+use crate::webhooks::Webhooks;
 use actix::Arbiter;
 use actix_web::web;
 use async_trait::async_trait;
@@ -88,8 +90,9 @@ pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
     let store = EmbeddedStore::open(&config.storage.data_dir, EmbeddedOptions::from(&config.storage))
         .map_err(|e| NodeError::Failed(e.to_string()))?;
     let outbound = Arc::new(Outbound::new(&config.outbound).map_err(|e| NodeError::Config(e.to_string()))?);
-    let pushes = pushes(&config, store.clone(), outbound)?;
-    actix::System::new().block_on(live(Arc::new(config), mode, secrets, store, pushes))
+    let pushes = pushes(&config, store.clone(), outbound.clone())?;
+    let webhooks = Arc::new(Webhooks::new(store.clone(), config.webhooks.clone()));
+    actix::System::new().block_on(live(Arc::new(config), mode, secrets, store, Outside { outbound, pushes, webhooks }))
 }
 
 /// Offline push, with secrets of its own.
@@ -114,12 +117,13 @@ async fn live(
     mode: Mode,
     secrets: secrets::Secrets,
     store: Arc<dyn Store>,
-    pushes: Arc<Pushes>,
+    outside: Outside,
 ) -> Result<(), NodeError> {
-    let node = start_actors(config.clone(), store.clone(), pushes.clone());
+    outside.webhooks.load().await.map_err(|e| NodeError::Failed(e.to_string()))?;
+    let node = start_actors(config.clone(), store.clone(), outside.clone());
     let port = Arc::new(Port { node: node.clone() });
     let admin_token = secrets.admin_token.expose().into();
-    let api = Api::new(config.clone(), store.clone(), pushes, port, secrets.signing.expose().as_bytes(), admin_token)
+    let api = Api::new(config.clone(), store.clone(), outside, port, secrets.signing.expose().as_bytes(), admin_token)
         .map_err(|e| NodeError::Config(e.to_string()))?;
     let api = web::Data::new(api);
     let gate = Arc::new(TokenGate { api: api.clone().into_inner() });
@@ -172,7 +176,8 @@ async fn ignore(mut hangup: Signal) {
     }
 }
 
-fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, pushes: Arc<Pushes>) -> Arc<NodeContext> {
+fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside) -> Arc<NodeContext> {
+    let Outside { outbound, pushes, webhooks } = outside;
     let bus = Arc::new(InProcess::new(config.dev.lose_envelopes_every));
     let node = Arc::new(NodeContext {
         claims: Claims::new(store.clone()),
@@ -183,6 +188,8 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, pushes: Arc<Pushes>)
         hubs: Hubs::default(),
         pushes,
         consequences: OnceLock::new(),
+        outbound,
+        webhooks,
         draining: AtomicBool::new(false),
         sessions: AtomicU64::new(0),
         config: config.clone(),
@@ -194,7 +201,8 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, pushes: Arc<Pushes>)
             node.hubs.dispatch(envelope);
         }
     }));
-    let _ = node.consequences.set(vec![Arc::new(Telling)]);
+    let _ = node.consequences.set(vec![Arc::new(Telling), Arc::new(Hooked)]);
+    webhooks::Sender::launch(&Arbiter::new().handle(), node.clone());
     Sequencer::launch(&Arbiter::new().handle(), store, &node.ids);
     let threads = match config.rooms.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -332,10 +340,10 @@ struct TokenGate {
 #[async_trait]
 impl Gate for TokenGate {
     async fn admit(&self, token: &str) -> Result<Admitted, ApiError> {
-        let claims = self.api.tokens.verify(token, now_ms())?;
-        let user = tokio::time::timeout(crate::actors::reading::READ_TIMEOUT, self.api.sessions.check_live(&claims))
-            .await
-            .map_err(|_| ApiError::new(Code::Timeout, "the account could not be read in time"))??;
+        // An issuer may have to be asked for its keys first.
+        let limit = crate::actors::reading::READ_TIMEOUT + Duration::from_millis(self.api.config.outbound.timeout_ms);
+        let verified = tokio::time::timeout(limit, self.api.verifier.verify(token, now_ms())).await;
+        let (user, claims) = verified.map_err(|_| ApiError::new(Code::Timeout, "the account could not be read in time"))??;
         Ok(Admitted { user: user.user, name: user.name, device: claims.device, expires: claims.expires })
     }
     fn allow(&self, user: UserId) -> Result<(), ApiError> {

@@ -31,6 +31,8 @@ const ARRIVALS: &[&str] = &["proxy_header", "tls", "timeout"];
 const RELOADS: &[&str] = &["reloaded", "refused"];
 /// What became of an attempt to sign in, register or renew.
 pub const AUTH_RESULTS: &[&str] = &["signed_in", "registered", "refreshed", "refused", "rate_limited", "revoked", "failed"];
+/// What became of an event for a webhook.
+pub const WEBHOOK_RESULTS: &[&str] = &["delivered", "retried", "dead", "dropped"];
 /// What became of a request to others.
 pub const OUTBOUND_RESULTS: &[&str] = &["2xx", "3xx", "4xx", "5xx", "refused", "timed_out", "failed"];
 /// What became of an attempt to push.
@@ -156,6 +158,8 @@ metrics! {
     push_settled_total: Labeled = Labeled::new("reason", PUSH_ENDS.iter().copied()), "Notifications that are settled, by how";
     push_under_way: Gauge = Gauge::default(), "Attempts to push that are under way now";
     push_delay_seconds: Histogram = seconds(), "Time from a message to the attempt that brought its push";
+    webhook_events_total: Labeled = Labeled::new("result", WEBHOOK_RESULTS.iter().copied()), "Events for webhooks: accepted, tried again, dead letters, dropped";
+    webhook_jobs_waiting: Gauge = Gauge::default(), "Events that wait for a webhook now";
     log_rows_total: Counter = Counter::default(), "Rows the log has stored since the start";
     log_syncs_total: Counter = Counter::default(), "Flushes of the log to the device since the start";
     log_appends_waiting: Gauge = Gauge::default(), "Appends that wait for the device now";

@@ -6,7 +6,7 @@
 //! again until it succeeds; meanwhile rooms refuse requests when too much waits (`Local::applying`).
 
 use super::guardian::{Child, Guardian, GuardianMsg};
-use super::node::NodeContext;
+use super::node::{NodeContext, now_ms};
 use super::presence::PresenceMsg;
 use super::reading::in_time;
 use crate::bus::UserEvent;
@@ -17,6 +17,7 @@ use crate::protocol::resume;
 use crate::storage::derive::{self, Deriving};
 use crate::storage::{Effect, FoldRow, Result, RoomRow};
 use crate::telemetry::metrics;
+use crate::webhooks::event;
 use actix::prelude::*;
 use futures_util::FutureExt;
 use std::cell::Cell;
@@ -218,6 +219,8 @@ impl Applier {
                             None => UserEvent::Left { room, seq: s.seq },
                         };
                         self.tell(s.user, event);
+                        let told = || event::subscription(room, s.user, s.role, s.seq, now_ms());
+                        self.node.webhooks.once(event::MEMBER, Some(room), told);
                         let _ = s.reply.send(Ok(()));
                     }
                     Job::Note => {}

@@ -31,3 +31,4 @@ pub mod sequencer;
 pub mod session;
 pub mod telling;
 pub mod wanted;
+pub mod webhooks;

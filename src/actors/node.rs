@@ -8,9 +8,11 @@ use crate::bus::{Bus, Envelope};
 use crate::cluster::Placement;
 use crate::cluster::claims::Claims;
 use crate::config::Config;
+use crate::outbound::Outbound;
 use crate::protocol::ids::{Millis, RoomId};
 use crate::push::Pushes;
 use crate::storage::Store;
+use crate::webhooks::Webhooks;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -39,6 +41,10 @@ pub struct NodeContext {
     pub pushes: Arc<Pushes>,
     /// What follows from committed entries outside the rooms; set once, before the first room starts.
     pub consequences: OnceLock<Vec<Arc<dyn Consequence>>>,
+    /// To the world outside.
+    pub outbound: Arc<Outbound>,
+    /// Who outside is told of what.
+    pub webhooks: Arc<Webhooks>,
     /// Going away: no new sockets.
     pub draining: AtomicBool,
     /// Gives sessions their numbers.
