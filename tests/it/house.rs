@@ -18,7 +18,7 @@ const ORDER: &[&[&str]] = &[
     &["telemetry"],
     &["storage", "outbound"],
     &["auth", "cluster"],
-    &["push"],
+    &["push", "webhooks"],
     &["bus"],
     &["actors"],
     &["http"],

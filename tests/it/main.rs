@@ -4,6 +4,7 @@
 mod cli;
 mod config;
 mod docs_curl;
+mod embedding;
 mod golden;
 mod house;
 mod house_docs;
@@ -22,3 +23,4 @@ mod socket;
 mod strangers;
 mod support;
 mod tls;
+mod webhooks;
