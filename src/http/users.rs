@@ -33,6 +33,8 @@ pub struct Profile {
     pub avatar_url: String,
     /// Status text.
     pub status: String,
+    /// A program and no person.
+    pub bot: bool,
     /// When the user was last connected; absent: never, or the user is no contact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Millis>,
@@ -44,7 +46,7 @@ impl Profile {
         let close = state == Some(ContactState::Accepted);
         let display_name = if row.display_name.is_empty() { row.name.clone() } else { row.display_name };
         let last_seen = (close && row.last_seen > 0).then_some(row.last_seen);
-        Profile { user: row.user, name: row.name, display_name, avatar_url: row.avatar_url, status: row.status, last_seen }
+        Profile { user: row.user, name: row.name, display_name, avatar_url: row.avatar_url, status: row.status, bot: row.bot, last_seen }
     }
 }
 
