@@ -21,7 +21,11 @@ async function world(server: Server) {
   for (const n of names) sockets.set(people[n].user, await Socket.open(server, people[n]));
   const of = (who: Account) => sockets.get(who.user) as Socket;
   const say = async (room: string, talk: Talk) => {
-    for (const { who, ...m } of talk) await of(who).once("send", { room, ...m });
+    for (const { who, ...m } of talk) {
+      const { seq } = await of(who).once("send", { room, ...m });
+      // Who writes has read what was there.
+      await of(who).ask("cursor", { room, read: seq, delivered: seq });
+    }
   };
 
   const release = await of(maya).create("group", [jonas, amira, tomek], "Release 2.4", "Ship on Thursday. Notes in the pinned message");

@@ -46,7 +46,10 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
     discard: async (_, key) => void client.discard(key),
     typing: (room, on) => client.setTyping(room, on),
     typists: (room) => ({ subscribe: (changed) => client.watch(`typing:${room}`, changed), get: () => client.typing(room) }),
-    read: (room, seq) => client.markRead(room, seq),
+    read(room, seq) {
+      client.markRead(room, seq);
+      if (client.room(room)?.unread === 0) void withdraw(new Set([room]));
+    },
     async thread(room, root) {
       const [first, answers] = await Promise.all([rest.message(room, root), rest.all((page) => rest.thread(room, root, page))]);
       return [first, ...answers].flatMap(messageOf);
