@@ -14,8 +14,10 @@ use std::sync::Arc;
 pub mod conformance;
 pub mod derive;
 pub mod embedded;
+pub mod joining;
 pub mod record;
 pub mod records;
+pub mod tailing;
 
 pub use records::{RecordWrite, Records, Table};
 
