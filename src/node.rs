@@ -160,6 +160,7 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>) -> Arc<NodeContext> 
         ids: IdSource::default(),
         hubs: Hubs::default(),
         draining: AtomicBool::new(false),
+        filter: None,
         sessions: AtomicU64::new(0),
         config: config.clone(),
         store: store.clone(),

@@ -26,5 +26,6 @@ pub mod reading;
 pub mod resuming;
 pub mod room;
 pub mod router;
+pub mod screening;
 pub mod sequencer;
 pub mod session;

@@ -2,6 +2,7 @@
 
 use super::hub::{HubAddr, HubMsg};
 use super::router::Router;
+use super::screening::Filter;
 use super::sequencer::IdSource;
 use crate::bus::{Bus, Envelope};
 use crate::cluster::Placement;
@@ -35,6 +36,8 @@ pub struct NodeContext {
     pub hubs: Hubs,
     /// Going away: no new sockets.
     pub draining: AtomicBool,
+    /// What screens messages before they are stored, if something does.
+    pub filter: Option<Arc<dyn Filter>>,
     /// Gives sessions their numbers.
     pub sessions: AtomicU64,
 }

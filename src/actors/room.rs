@@ -14,6 +14,7 @@ use super::loading::{self, Loaded};
 use super::node::{NodeContext, now_ms};
 use super::reading;
 use super::router::{Answer, Reply, Verdict};
+use super::screening::{self, Lines};
 use crate::bus::{Envelope, Framed, FramedEntry};
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::{Body, Caller, Entry};
@@ -51,6 +52,8 @@ pub struct Ask {
     pub request: Request,
     /// The answer.
     pub reply: Reply,
+    /// The filter has seen it.
+    pub screened: bool,
 }
 
 /// What reaches a room.
@@ -153,6 +156,8 @@ pub struct Room {
     guard: ChildGuard,
     phase: Phase,
     queue: VecDeque<RoomMsg>,
+    /// Requests that wait for the filter.
+    lines: Lines,
     stopping: bool,
     asked_to_stop: bool,
     active: Instant,
@@ -171,6 +176,7 @@ impl Room {
             guard,
             phase: Phase::Loading,
             queue: VecDeque::new(),
+            lines: Lines::default(),
             stopping: false,
             asked_to_stop: false,
             active: now,
@@ -445,11 +451,7 @@ impl Room {
             self.local.delivery.do_send(Deliver { room: self.room, messages, members });
         }
         let waiting: Vec<RoomMsg> = ready.on_commit.extract_if(.., |(seq, _)| *seq <= last).map(|(_, msg)| msg).collect();
-        // What was found out, or is being found out, is for the front request: that one stays where it is.
-        let at = usize::from(ready.finding || ready.searched.is_some()).min(self.queue.len());
-        for msg in waiting.into_iter().rev() {
-            self.queue.insert(at, msg);
-        }
+        self.put_back(waiting);
         self.apply(batch.entries);
     }
 
@@ -482,10 +484,16 @@ impl Room {
 
     fn ask(&mut self, ask: Box<Ask>, ctx: &mut Context<Self>) -> Next {
         let Phase::Ready(ready) = &mut self.phase else { return Next::Wait(RoomMsg::Ask(ask)) };
+        if self.lines.holds(&ask) {
+            self.lines.push(ask);
+            return Next::Done;
+        }
         let user = ask.caller.user;
         let window = self.local.node.config.rooms.repeat_window;
+        let unseen = self.local.node.filter.is_some() && !ask.screened && screening::draft(user, &ask.request).is_some();
         let searched = ready.searched.take();
         match ready.log.decide(user, &ask.request, searched, window) {
+            Decision::Append(_) if unseen => self.screen(ask, ctx),
             Decision::Append(body) => {
                 let Some(id) = self.next_id(ctx) else { return Next::Wait(RoomMsg::Ask(ask)) };
                 let cid = roomlog::once(&ask.request).map(|(cid, _)| cid);
@@ -512,6 +520,31 @@ impl Room {
                 ask.reply.send(Err(error));
                 Next::Done
             }
+        }
+    }
+
+    /// Asks the filter about a request, which begins its sender's line.
+    fn screen(&mut self, ask: Box<Ask>, ctx: &mut Context<Self>) -> Next {
+        let user = ask.caller.user;
+        let (Some(filter), Some(draft)) = (self.local.node.filter.clone(), screening::draft(user, &ask.request)) else {
+            return Next::Wait(RoomMsg::Ask(ask));
+        };
+        self.lines.push(ask);
+        ctx.spawn(async move { filter.screen(draft).await }.into_actor(self).map(move |screened, me, ctx| {
+            let line = me.lines.end(user, screened);
+            me.put_back(line.into_iter().map(RoomMsg::Ask).collect());
+            me.pump(ctx);
+        }));
+        Next::Done
+    }
+
+    /// Puts requests that were taken from the queue back to its front, in order. What was found out, or is being found out, is for the
+    /// front request: that one stays where it is.
+    fn put_back(&mut self, messages: Vec<RoomMsg>) {
+        let is_finding = matches!(&self.phase, Phase::Ready(ready) if ready.finding || ready.searched.is_some());
+        let at = usize::from(is_finding).min(self.queue.len());
+        for msg in messages.into_iter().rev() {
+            self.queue.insert(at, msg);
         }
     }
 
@@ -559,6 +592,12 @@ impl Room {
                 Ok(loading::Found::Standing(user, standing)) => ready.log.learn_standing(user, standing),
                 Ok(loading::Found::Old(seq, old)) => ready.log.learn_old(seq, old),
                 Ok(loading::Found::Repeat(repeat)) => ready.searched = Some(repeat),
+                Ok(loading::Found::Purged) => {
+                    let text = "what would have to be searched for a repeat is no longer kept: resume, then look for the client id";
+                    if let Some(msg) = me.queue.pop_front() {
+                        msg.refuse(ApiError::new(Code::Resync, text));
+                    }
+                }
                 Err(error) => {
                     if let Some(msg) = me.queue.pop_front() {
                         msg.refuse(storage_error(error));
@@ -702,7 +741,12 @@ impl Room {
 
     fn is_quiet(&self) -> bool {
         let Phase::Ready(ready) = &self.phase else { return matches!(self.phase, Phase::ReadOnly(..)) && self.queue.is_empty() };
-        self.queue.is_empty() && ready.writing.is_none() && ready.checking.is_none() && ready.durable.is_none() && !ready.finding
+        self.queue.is_empty()
+            && self.lines.is_empty()
+            && ready.writing.is_none()
+            && ready.checking.is_none()
+            && ready.durable.is_none()
+            && !ready.finding
     }
 
     fn end_if_done(&mut self, ctx: &mut Context<Self>) {
@@ -777,7 +821,9 @@ impl Handler<RoomMsg> for Room {
             RoomMsg::Stop => self.stopping = true,
             RoomMsg::Panic => panic!("a test asked the room to panic"),
             RoomMsg::Wake => {}
-            msg if self.queue.len() >= self.local.node.config.rooms.waiting_max || self.local.applying.get() > APPLYING_MAX => {
+            msg if self.queue.len() + self.lines.len() >= self.local.node.config.rooms.waiting_max
+                || self.local.applying.get() > APPLYING_MAX =>
+            {
                 msg.refuse(ApiError::new(Code::Busy, "too much is waiting in this room; try again in a moment"));
             }
             msg => self.queue.push_back(msg),

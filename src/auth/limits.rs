@@ -55,11 +55,13 @@ pub struct Limits {
     http: Limit,
     connects: Limit,
     requests: Limit,
+    reports: Limit,
 }
 
 impl Limits {
     /// As configured.
-    pub fn new(auth: &config::Auth, limits: &config::Limits) -> Limits {
+    pub fn new(config: &config::Config) -> Limits {
+        let (auth, limits) = (&config.auth, &config.limits);
         let burst = |per_second: u32| per_second.saturating_mul(10);
         Limits {
             attempts_by_address: Limit::new(auth.attempts_per_minute, 60, "too many attempts to sign in from this address"),
@@ -67,13 +69,17 @@ impl Limits {
             http: Limit::new(burst(limits.http_per_second), 10, "too many requests from this address"),
             connects: Limit::new(burst(limits.connects_per_second), 10, "too many new connections from this address"),
             requests: Limit::new(burst(limits.requests_per_second), 10, "too many requests of this user"),
+            reports: Limit::new(config.moderation.reports_per_hour, 3_600, "too many reports of this user"),
         }
     }
     /// A request over a socket, by user.
     pub fn request(&self, user: UserId) -> Result<(), ApiError> {
         self.requests.check(user)
     }
-    /// An attempt to sign in, register or refresh. A name is limited over all addresses, so that many addresses cannot guess at one
+    /// A report of a user.
+    pub fn report(&self, user: UserId) -> Result<(), ApiError> {
+        self.reports.check(user)
+    }
     /// An attempt to sign in or register (a refresh token cannot be guessed). A name is limited over all addresses, so that many addresses cannot guess at one
     /// account; the price is that they can keep its owner from signing in anew (sessions that exist go on).
     pub fn attempt(&self, address: IpAddr, name: Option<&str>) -> Result<(), ApiError> {

@@ -11,9 +11,11 @@ use crate::storage::StorageError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub mod accounts;
+pub mod bans;
 pub mod limits;
 pub mod passwords;
 pub mod refresh;
+pub mod reports;
 pub mod sessions;
 pub mod tokens;
 

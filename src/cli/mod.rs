@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 mod accounts;
 mod audit;
+mod backup;
 pub mod bench;
 pub mod chat;
 pub mod check;
@@ -49,6 +50,10 @@ enum Command {
     User(user::Args),
     /// Issue an access token for an account.
     Token(token::Args),
+    /// Copy everything that the server keeps into one file, while it runs.
+    Backup(backup::BackupArgs),
+    /// Make a data directory from a backup.
+    Restore(backup::RestoreArgs),
     /// Show what administrators did.
     Audit(audit::Args),
     /// Write, check and show configuration.
@@ -79,6 +84,8 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => dev::run(args),
         Command::User(args) => user::run(args),
         Command::Token(args) => token::run(args),
+        Command::Backup(args) => backup::backup(args),
+        Command::Restore(args) => backup::restore(args),
         Command::Audit(args) => audit::run(args),
         Command::Check(args) => return check::run(args),
         Command::Config(args) => config::run(args),

@@ -6,18 +6,21 @@
 //! | `POST /v1/auth/register` `login` `refresh` `logout` | [`auth`] |
 //! | `GET /v1/me`, `GET /v1/users/by-name/{name}` | [`users`] |
 //! | `GET /v1/contacts`, `PUT DELETE /v1/contacts/{user}`, `PUT DELETE /v1/blocks/{user}` | [`contacts`] |
+//! | `POST /v1/reports` | [`moderation`] |
 //! | `GET /livez`, `GET /readyz` | [`health`] |
 //!
 //! | operators' listener | |
 //! |---|---|
 //! | `GET /metrics`, `/livez`, `/readyz` | [`health`] |
-//! | `/admin/…` (with the admin token) | [`admin`], [`audit`] |
+//! | `/admin/…` (with the admin token) | [`admin`], [`audit`], [`backup`], [`retention`], [`moderation`] |
 //!
 //! Every error is a problem+json ([`error`]); every method that an address does not have is a 405 with `Allow`. Handlers
 //! read and write accounts and contacts themselves; what sockets must learn of goes through [`NodePort`].
 
 use crate::auth::accounts::Accounts;
+use crate::auth::bans::Bans;
 use crate::auth::limits::Limits;
+use crate::auth::reports::Reports;
 use crate::auth::sessions::Sessions;
 use crate::auth::tokens::{KeyError, Tokens};
 use crate::config::Config;
@@ -42,11 +45,14 @@ pub mod admin;
 pub mod arrival;
 pub mod audit;
 pub mod auth;
+pub mod backup;
 pub mod contacts;
 pub mod error;
 pub mod headers;
 pub mod health;
+pub mod moderation;
 pub mod peer;
+pub mod retention;
 pub mod server;
 pub mod socket;
 pub mod tls;
@@ -98,9 +104,14 @@ pub struct Api {
     pub proxies: peer::Proxies,
     /// What administrators did.
     pub audit: audit::Audit,
+    /// What users reported.
+    pub reports: Reports,
+    /// Who is banned from this server.
+    pub bans: Bans,
     /// What operators must present; when it is empty nobody is let in.
     admin_token: String,
     contact_locks: contacts::PairLocks,
+    backups: backup::Backups,
 }
 
 impl Api {
@@ -115,13 +126,17 @@ impl Api {
         let tokens = Arc::new(Tokens::new(secret, &config.auth)?);
         let told = node.clone();
         let announce = Arc::new(move |user, device| told.revoked(user, device));
+        let accounts = Accounts::new(store.clone(), &config.auth);
         Ok(Api {
-            accounts: Accounts::new(store.clone(), &config.auth),
+            reports: Reports::new(store.clone()),
+            bans: Bans::new(store.clone(), accounts.clone()),
+            accounts,
             sessions: Sessions::new(store.clone(), tokens.clone(), &config.auth, announce),
-            limits: Limits::new(&config.auth, &config.limits),
+            limits: Limits::new(&config),
             proxies: peer::Proxies::new(&config.proxy),
             audit: audit::Audit::new(store.clone(), &config.audit),
             contact_locks: contacts::PairLocks::default(),
+            backups: backup::Backups::default(),
             config,
             store,
             tokens,
@@ -145,6 +160,7 @@ pub fn routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig) {
         api_at(cfg, "/v1/contacts", "GET, HEAD", [get().to(contacts::list)]);
         api_at(cfg, "/v1/contacts/{user}", "PUT, DELETE", [web::put().to(contacts::ask), web::delete().to(contacts::remove)]);
         api_at(cfg, "/v1/blocks/{user}", "PUT, DELETE", [web::put().to(contacts::block), web::delete().to(contacts::unblock)]);
+        api_at(cfg, "/v1/reports", "POST", [web::post().to(moderation::report)]);
         // Without rate limit: load balancers ask often, and from one address.
         plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
         plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz_public)]);
@@ -166,6 +182,14 @@ pub fn admin_routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig)
         plain_at(cfg, "/admin/users/{name}/enable", "POST", [web::post().to(admin::enable)]);
         plain_at(cfg, "/admin/users/{name}/password", "POST", [web::post().to(admin::password)]);
         plain_at(cfg, "/admin/users/{name}/token", "POST", [web::post().to(admin::token)]);
+        plain_at(cfg, "/admin/reports", "GET, HEAD", [get().to(moderation::queue)]);
+        plain_at(cfg, "/admin/reports/{id}/resolve", "POST", [web::post().to(moderation::resolve)]);
+        plain_at(cfg, "/admin/server-bans", "GET, HEAD", [get().to(moderation::bans)]);
+        let bans = [web::put().to(moderation::ban), web::delete().to(moderation::unban)];
+        plain_at(cfg, "/admin/server-bans/{user}", "PUT, DELETE", bans);
+        let keep = [get().to(retention::get), web::put().to(retention::set), web::delete().to(retention::unset)];
+        plain_at(cfg, "/admin/rooms/{room}/retention", "GET, HEAD, PUT, DELETE", keep);
+        plain_at(cfg, "/admin/backup", "POST", [web::post().to(backup::backup)]);
         plain_at(cfg, "/admin/audit", "GET, HEAD", [get().to(audit::list)]);
         plain_at(cfg, "/admin/fault", "POST", [web::post().to(admin::fault)]);
         cfg.default_service(web::route().to(error::not_found));

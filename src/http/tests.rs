@@ -255,6 +255,7 @@ async fn every_address_answers_other_methods_with_405_and_what_it_allows() {
         ("/v1/contacts", "GET, HEAD"),
         ("/v1/contacts/5", "PUT, DELETE"),
         ("/v1/blocks/5", "PUT, DELETE"),
+        ("/v1/reports", "POST"),
         ("/livez", "GET, HEAD"),
         ("/readyz", "GET, HEAD"),
         ("/", "GET, HEAD"),
@@ -269,6 +270,10 @@ async fn every_address_answers_other_methods_with_405_and_what_it_allows() {
         ("/admin/users/alice/password", "POST"),
         ("/admin/users/alice/token", "POST"),
         ("/admin/audit", "GET, HEAD"),
+        ("/admin/reports", "GET, HEAD"),
+        ("/admin/reports/5/resolve", "POST"),
+        ("/admin/server-bans", "GET, HEAD"),
+        ("/admin/backup", "POST"),
         ("/admin/fault", "POST"),
     ];
     let w = world();

@@ -1,18 +1,21 @@
 //! The one integration test binary: a module per capability. The name of a test is the guarantee it checks.
 #![allow(clippy::unwrap_used)]
 
+mod backup;
 mod cli;
 mod config;
 mod golden;
 mod house;
 mod house_docs;
 mod limits;
+mod moderation;
 mod powercut_store;
 mod powercut_tool;
 mod presence;
 mod promises;
 mod proxy;
 mod readme;
+mod retention;
 mod rights;
 mod seen;
 mod socket;
