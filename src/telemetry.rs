@@ -32,6 +32,8 @@ const FILTER_ANSWERS: &[&str] = &["pass", "change", "refuse", "down"];
 const RELOADS: &[&str] = &["reloaded", "refused"];
 /// What became of an attempt to sign in, register or renew.
 pub const AUTH_RESULTS: &[&str] = &["signed_in", "registered", "refreshed", "refused", "rate_limited", "revoked", "failed"];
+/// What became of a request to others.
+pub const OUTBOUND_RESULTS: &[&str] = &["2xx", "3xx", "4xx", "5xx", "refused", "timed_out", "failed"];
 const STANDINGS: &[&str] = &["unchanged", "catch_up", "joined", "left", "resync"];
 const STATUS_CLASSES: &[&str] = &["2xx", "3xx", "4xx", "5xx"];
 
@@ -146,6 +148,7 @@ metrics! {
     hub_dropped_total: Counter = Counter::default(), "Envelopes dropped because too much waited for a hub (backfilled later)";
     delivery_dropped_total: Counter = Counter::default(), "Batches dropped because too much waited for delivery";
     offline_recipients_total: Counter = Counter::default(), "Recipients of messages who had no session";
+    outbound_requests_total: Labeled = Labeled::new("result", OUTBOUND_RESULTS.iter().copied()), "Requests made to others (webhooks, push services, issuers)";
     log_rows_total: Counter = Counter::default(), "Rows the log has stored since the start";
     log_syncs_total: Counter = Counter::default(), "Flushes of the log to the device since the start";
     log_appends_waiting: Gauge = Gauge::default(), "Appends that wait for the device now";

@@ -51,6 +51,8 @@ section! {
         moderation: Moderation = Moderation::default(),
         /// Rate limits.
         limits: Limits = Limits::default(),
+        /// Requests to others: webhooks, push services, issuers.
+        outbound: Outbound = Outbound::default(),
         /// The server's own log.
         log: Log = Log::default(),
         /// For tests and trying things; all off in production.
@@ -270,6 +272,22 @@ section! {
         http_per_second: u32 = 100,
         /// New sockets per address and second; 0: no limit.
         connects_per_second: u32 = 500,
+    }
+}
+section! {
+    /// Requests that this server makes to others: webhooks, push services, issuers' keys.
+    #[derive(Debug)]
+    Outbound {
+        /// Private, loopback or special address ranges (`10.0.0.0/8`) that may be called all the same, also by plain http; others are refused.
+        allowed_ranges: Vec<String> = Vec::new(),
+        /// PEM file with certificates of authorities that are trusted beside the system's; empty: none.
+        ca_file: PathBuf = PathBuf::new(),
+        /// Milliseconds until a connection must be there.
+        connect_timeout_ms: u64 = 5_000,
+        /// Milliseconds that a request may take, from its beginning to the end of its answer.
+        timeout_ms: u64 = 10_000,
+        /// Requests under way at once; more wait, within their time limit.
+        requests_max: usize = 128,
     }
 }
 section! {

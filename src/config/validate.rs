@@ -3,7 +3,7 @@
 //! Pure: looks at the values alone, at no file, clock or network. Problems carry no place; [`super::load`] adds it.
 
 use super::load::{Origin, Problem};
-use super::{Auth, Config, Http, Moderation, Proxy, Rooms, Socket, Tls};
+use super::{Auth, Config, Http, Moderation, Outbound, Proxy, Rooms, Socket, Tls};
 use std::ops::RangeInclusive;
 
 /// Bytes of a signing secret at least: HS256 is as strong as its key up to 256 bits.
@@ -53,6 +53,7 @@ impl Config {
         moderation(&mut f, &self.moderation);
         f.range("presence.offline_debounce_ms", self.presence.offline_debounce_ms, 0..=HOUR_MS);
         f.size("presence.contacts_max", self.presence.contacts_max, 1..=1_000_000);
+        outbound(&mut f, &self.outbound);
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log.filter);
         f.unless(filter.is_ok(), "log.filter", "is not a filter such as \"info\" or \"info,hubbub::actors=debug\"");
         if f.0.is_empty() { Ok(()) } else { Err(f.0) }
@@ -102,6 +103,12 @@ impl Config {
         );
         let weak = self.auth.argon2_memory_kib < 19_456 || self.auth.argon2_passes < 2;
         f.unless(!weak, "auth.argon2_memory_kib", "passwords are hashed with less than 19456 KiB and 2 passes, which is quick to guess");
+        let ranges = self.outbound.allowed_ranges.is_empty();
+        f.unless(
+            ranges,
+            "outbound.allowed_ranges",
+            "whoever may name a webhook or a push endpoint reaches these addresses through this server",
+        );
         for (key, value) in [
             ("limits.requests_per_second", self.limits.requests_per_second),
             ("limits.http_per_second", self.limits.http_per_second),
@@ -111,6 +118,19 @@ impl Config {
         }
         f.0
     }
+}
+
+fn outbound(f: &mut Found, o: &Outbound) {
+    for range in &o.allowed_ranges {
+        f.unless(
+            range.parse::<ipnet::IpNet>().is_ok(),
+            "outbound.allowed_ranges",
+            format!("{range:?} is not a range such as \"10.0.0.0/8\""),
+        );
+    }
+    f.range("outbound.connect_timeout_ms", o.connect_timeout_ms, 1..=HOUR_MS);
+    f.range("outbound.timeout_ms", o.timeout_ms, 1..=HOUR_MS);
+    f.size("outbound.requests_max", o.requests_max, 1..=65_536);
 }
 
 fn http(f: &mut Found, h: &Http) {
