@@ -9,6 +9,7 @@ use crate::actors::node::{Hubs, NodeContext, now_ms};
 use crate::actors::presence::PresenceMsg;
 use crate::actors::reading::in_time;
 use crate::actors::router::Router;
+use crate::actors::screening::Filter;
 use crate::actors::sequencer::{IdSource, Sequencer};
 use crate::actors::session::{Admitted, Gate};
 use crate::bus::{Envelope, InProcess, UserEvent};
@@ -37,6 +38,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 mod chores;
 mod demo;
+mod filter;
 
 /// How a node is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +98,8 @@ fn raise_descriptor_limit() {
 }
 
 async fn live(config: Arc<Config>, mode: Mode, secrets: secrets::Secrets, store: Arc<dyn Store>) -> Result<(), NodeError> {
-    let node = start_actors(config.clone(), store.clone());
+    let filter = filter::of(&config).map_err(NodeError::Config)?;
+    let node = start_actors(config.clone(), store.clone(), filter);
     let port = Arc::new(Port { node: node.clone() });
     let api = Api::new(config.clone(), store.clone(), port, secrets.signing.expose().as_bytes(), secrets.admin_token.expose().into())
         .map_err(|e| NodeError::Config(e.to_string()))?;
@@ -150,7 +153,7 @@ async fn ignore(mut hangup: Signal) {
     }
 }
 
-fn start_actors(config: Arc<Config>, store: Arc<dyn Store>) -> Arc<NodeContext> {
+fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, filter: Option<Arc<dyn Filter>>) -> Arc<NodeContext> {
     let bus = Arc::new(InProcess::new(config.dev.lose_envelopes_every));
     let node = Arc::new(NodeContext {
         claims: Claims::new(store.clone()),
@@ -160,7 +163,7 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>) -> Arc<NodeContext> 
         ids: IdSource::default(),
         hubs: Hubs::default(),
         draining: AtomicBool::new(false),
-        filter: None,
+        filter,
         sessions: AtomicU64::new(0),
         config: config.clone(),
         store: store.clone(),

@@ -245,8 +245,7 @@ section! {
     }
 }
 section! {
-    /// Reports, and the filter of messages.
-    #[derive(Debug)]
+    /// Reports, and the filter of messages. Its `Debug` (in [`secrets`]) leaves the secret out.
     Moderation {
         /// Reports of a user and hour.
         reports_per_hour: u32 = 30,

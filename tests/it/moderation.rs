@@ -62,7 +62,7 @@ async fn one_reports_what_one_can_see_and_nothing_else() {
     assert_eq!(items.len(), 2, "{queue}");
     let want = json!(["buy cheap watches", "spam", users[1].id, users[0].id]);
     assert_eq!(json!([items[0]["text"], items[0]["reason"], items[0]["user"], items[0]["by"]]), want);
-    assert!(Rest::new(&node.url()).call("GET", "/admin/reports", Some(&node.admin_token()), None).await.is_err(), "not for clients");
+    assert!(Rest::new(&node.url()).call::<Value>("GET", "/admin/reports", Some(&node.admin_token()), None).await.is_err(), "not for clients");
     let mut last = Ok(json!(null));
     for _ in 0..7 {
         last = report(&node, &users[0], of(seq)).await;
@@ -111,7 +111,7 @@ async fn a_moderator_deletes_by_an_entry_and_bans_for_good() {
     assert!(matches!(login, Err(ClientError::Api(e)) if e.code == Code::Forbidden));
     let register = rest.register(&users[1].name, "correct horse battery staple").await;
     assert!(matches!(register, Err(ClientError::Api(e)) if e.code == Code::Conflict));
-    let me = rest.call("GET", "/v1/me", Some(&users[1].token), None).await;
+    let me = rest.call::<Value>("GET", "/v1/me", Some(&users[1].token), None).await;
     assert!(me.is_err(), "its tokens are worth nothing");
 
     let open = node.operate("GET", "/admin/reports?state=open", None).await.unwrap();
