@@ -62,7 +62,10 @@ async fn one_reports_what_one_can_see_and_nothing_else() {
     assert_eq!(items.len(), 2, "{queue}");
     let want = json!(["buy cheap watches", "spam", users[1].id, users[0].id]);
     assert_eq!(json!([items[0]["text"], items[0]["reason"], items[0]["user"], items[0]["by"]]), want);
-    assert!(Rest::new(&node.url()).call::<Value>("GET", "/admin/reports", Some(&node.admin_token()), None).await.is_err(), "not for clients");
+    assert!(
+        Rest::new(&node.url()).call::<Value>("GET", "/admin/reports", Some(&node.admin_token()), None).await.is_err(),
+        "not for clients"
+    );
     let mut last = Ok(json!(null));
     for _ in 0..7 {
         last = report(&node, &users[0], of(seq)).await;
