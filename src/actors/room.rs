@@ -275,7 +275,7 @@ impl Room {
     }
 
     fn enqueue(&mut self, msg: RoomMsg) {
-        if self.queue.len() >= self.local.node.config.rooms.waiting_max || self.local.applying.get() > APPLYING_MAX {
+        if self.queue.len() + self.lines.len() >= self.local.node.config.rooms.waiting_max || self.local.applying.get() > APPLYING_MAX {
             msg.refuse(ApiError::new(Code::Busy, "too much is waiting in this room; try again in a moment"));
         } else {
             self.queue.push_back(msg);
@@ -853,20 +853,11 @@ impl Handler<RoomMsg> for Room {
             RoomMsg::Stop => self.stopping = true,
             RoomMsg::Panic => panic!("a test asked the room to panic"),
             RoomMsg::Wake => {}
-<<<<<<< HEAD
-            msg if self.queue.len() + self.lines.len() >= self.local.node.config.rooms.waiting_max
-                || self.local.applying.get() > APPLYING_MAX =>
-            {
-                msg.refuse(ApiError::new(Code::Busy, "too much is waiting in this room; try again in a moment"));
-            }
-            msg => self.queue.push_back(msg),
-=======
             RoomMsg::Verdict { .. } | RoomMsg::Ask(_) if self.is_writing() => match self.at_once(msg, ctx) {
                 None => return,
                 Some(msg) => self.enqueue(msg),
             },
             msg => self.enqueue(msg),
->>>>>>> main
         }
         if let Phase::ReadOnly(_, _, retry_at) = &self.phase
             && *retry_at <= self.active

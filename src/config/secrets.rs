@@ -3,8 +3,8 @@
 //! They live in `<data_dir>/secrets/` (directory 0700, files 0600), are made once, whole or not at all, and are durable before they are
 //! used. A file that others may read is refused, not repaired: who could read it already has it. Nothing here prints a secret.
 
-use super::{Auth, Moderation};
 use super::validate::SECRET_BYTES_MIN;
+use super::{Auth, Moderation};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
