@@ -16,7 +16,9 @@ async fn hubbub(args: &[&str]) -> Output {
     let args: Vec<String> = args.iter().map(|a| a.to_string()).collect();
     let run = move || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hubbub"));
-        std::env::vars().filter(|(name, _)| name.starts_with("HUBBUB_")).for_each(|(name, _)| drop(command.env_remove(name)));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HUBBUB_")) {
+            command.env_remove(name);
+        }
         command.args(args).output().expect("the binary of this build")
     };
     tokio::time::timeout(SOON * 3, tokio::task::spawn_blocking(run)).await.expect("in time").expect("no panic")
