@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 /// Bytes of a reported text that are kept.
 const TEXT_BYTES_MAX: usize = 4_096;
-/// Reports of a page at most.
-pub const PAGE_MAX: usize = 200;
+/// Reports of one read at most: a page, and one to see whether there are more.
+const READ_MAX: usize = 201;
 
 /// Where a report is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Waits for a moderator.
@@ -135,7 +135,7 @@ impl Reports {
     /// Reports of a state with an id greater than `after`, oldest first.
     pub async fn list(&self, state: State, after: u64, limit: usize) -> Result<Vec<Report>, ApiError> {
         let after = after.to_be_bytes();
-        let rows = self.store.records(Table::Report, state.partition(), Some(&after), limit.clamp(1, PAGE_MAX + 1)).await;
+        let rows = self.store.records(Table::Report, state.partition(), Some(&after), limit.clamp(1, READ_MAX)).await;
         rows.map_err(failed)?.into_iter().map(|(_, value)| records::decode(&value).map_err(failed)).collect()
     }
 

@@ -262,7 +262,7 @@ section! {
     }
 }
 section! {
-    /// Rate limits. Each is a bucket: so many per second on average, and a burst of ten seconds' worth.
+    /// Rate limits. Each is a bucket: so many per second on average, and a burst of ten seconds' (keys: a day's) worth.
     #[derive(Debug)]
     Limits {
         /// Requests per user and second; 0: no limit.
@@ -271,6 +271,8 @@ section! {
         http_per_second: u32 = 100,
         /// New sockets per address and second; 0: no limit.
         connects_per_second: u32 = 500,
+        /// `Idempotency-Key`s of a user per day, each kept for a day (about 1 KiB); 0: no limit.
+        idempotency_keys_per_day: u32 = 100_000,
     }
 }
 section! {
@@ -309,6 +311,8 @@ section! {
         faults: bool = false,
         /// Lose every n-th envelope of entries between rooms and hubs (which must then backfill); 0: none.
         lose_envelopes_every: u64 = 0,
+        /// Directory to serve the web app from, instead of the one in the binary; empty: the one in the binary.
+        app_dir: PathBuf = PathBuf::new(),
     }
 }
 

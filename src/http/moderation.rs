@@ -7,9 +7,11 @@
 use super::admin::Operator;
 use super::auth::SignedIn;
 use super::error::{Body, OptionalBody};
+use super::page::{Page, PageQuery};
 use super::users::{no_such_user, states};
 use super::{Api, audit};
-use crate::auth::reports::{Action, PAGE_MAX, Report, Resolution, State, shortened};
+use crate::auth::bans::Ban;
+use crate::auth::reports::{Action, Report, Resolution, State, shortened};
 use crate::auth::{failed, now};
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::{self, Caller};
@@ -18,26 +20,42 @@ use crate::protocol::ops::{History, OnMessage, Request};
 use crate::storage::ContactState;
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use utoipa::{OpenApi, ToSchema};
 
 /// Characters of a reason or a note at most.
 const REASON_CHARS_MAX: usize = 1_000;
 
+/// What this file adds to the OpenAPI document.
+#[derive(OpenApi)]
+#[openapi(paths(report))]
+pub struct Docs;
+
 /// Body of report.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct NewReport {
+    /// The room of the message; with `seq`.
     room: Option<RoomId>,
+    /// The message.
     seq: Option<Seq>,
+    /// The user, where it is no message.
     user: Option<UserId>,
+    /// Why: 1 to 1,000 characters.
     reason: String,
 }
 
-/// `POST /v1/reports`: of a message (`room` and `seq`) or of a user.
+/// A report that was made.
+#[derive(Serialize, ToSchema)]
+pub struct Filed {
+    /// Its id.
+    id: String,
+    /// Where it is.
+    state: State,
+}
+
+/// Reports a message (`room` and `seq`) or a user to the moderators of this server. One reports only what one can see.
+#[utoipa::path(post, path = "/v1/reports", request_body = NewReport,
+    responses((status = 201, description = "it waits for a moderator", body = Filed)))]
 pub async fn report(api: web::Data<Api>, me: SignedIn, Body(new): Body<NewReport>) -> Result<HttpResponse, ApiError> {
-    #[derive(Serialize)]
-    struct Answer {
-        id: String,
-        state: State,
-    }
     let reason = text("reason", &new.reason, 1)?;
     api.limits.report(me.user.user)?;
     let (user, text) = match (new.room, new.seq, new.user) {
@@ -52,7 +70,7 @@ pub async fn report(api: web::Data<Api>, me: SignedIn, Body(new): Body<NewReport
     let by = me.user.user;
     let report = Report { id, state: State::Open, at: now(), by, user, room: new.room, seq: new.seq, text, reason, resolution: None };
     api.reports.file(&report).await?;
-    Ok(HttpResponse::Created().json(Answer { id: id.to_string(), state: State::Open }))
+    Ok(HttpResponse::Created().json(Filed { id: id.to_string(), state: State::Open }))
 }
 
 fn text(what: &str, text: &str, min: usize) -> Result<String, ApiError> {
@@ -83,32 +101,22 @@ async fn visible(api: &Api, me: UserId, user: UserId) -> Result<UserId, ApiError
     Ok(row.user)
 }
 
-/// Query of the queue.
+/// Which reports.
 #[derive(Deserialize)]
 pub struct Queue {
     state: Option<State>,
-    cursor: Option<u64>,
-    limit: Option<usize>,
 }
 
 /// `GET /admin/reports?state=&cursor=&limit=`: oldest first; those that are open unless asked otherwise.
-pub async fn queue(_op: Operator, api: web::Data<Api>, queue: web::Query<Queue>) -> Result<HttpResponse, ApiError> {
-    list(&api, &queue).await
-}
-
-async fn list(api: &Api, queue: &Queue) -> Result<HttpResponse, ApiError> {
-    #[derive(Serialize)]
-    struct Answer {
-        items: Vec<Report>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        next: Option<String>,
-    }
-    let limit = queue.limit.unwrap_or(50).clamp(1, PAGE_MAX);
-    let mut items = api.reports.list(queue.state.unwrap_or(State::Open), queue.cursor.unwrap_or(0), limit + 1).await?;
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| more).map(|last| last.id.to_string());
-    Ok(HttpResponse::Ok().json(Answer { items, next }))
+pub async fn queue(
+    _op: Operator,
+    api: web::Data<Api>,
+    which: web::Query<Queue>,
+    page: web::Query<PageQuery>,
+) -> Result<HttpResponse, ApiError> {
+    let (limit, after) = (page.limit()?, page.place::<u64>()?.unwrap_or(0));
+    let items = api.reports.list(which.state.unwrap_or(State::Open), after, limit + 1).await?;
+    Ok(HttpResponse::Ok().json(Page::of(items, limit, |report: &Report| report.id)))
 }
 
 /// Body of resolve.
@@ -164,7 +172,7 @@ async fn delete(api: &Api, room: RoomId, seq: Seq) -> Result<(), ApiError> {
     }
 }
 
-async fn banish(api: &Api, user: UserId, by: &str, note: &str) -> Result<crate::auth::bans::Ban, ApiError> {
+async fn banish(api: &Api, user: UserId, by: &str, note: &str) -> Result<Ban, ApiError> {
     let ban = api.bans.ban(user, by, note).await?;
     api.sessions.ended_everywhere(user);
     Ok(ban)
@@ -194,25 +202,9 @@ pub async fn unban(_op: Operator, api: web::Data<Api>, user: web::Path<UserId>) 
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Query of the bans.
-#[derive(Deserialize)]
-pub struct Bans {
-    cursor: Option<UserId>,
-    limit: Option<usize>,
-}
-
 /// `GET /admin/server-bans?cursor=&limit=`
-pub async fn bans(_op: Operator, api: web::Data<Api>, page: web::Query<Bans>) -> Result<HttpResponse, ApiError> {
-    #[derive(Serialize)]
-    struct Answer {
-        items: Vec<crate::auth::bans::Ban>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        next: Option<String>,
-    }
-    let limit = page.limit.unwrap_or(50).clamp(1, PAGE_MAX);
-    let mut items = api.bans.list(page.cursor.unwrap_or_default(), limit + 1).await?;
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| more).map(|last| last.user.to_string());
-    Ok(HttpResponse::Ok().json(Answer { items, next }))
+pub async fn bans(_op: Operator, api: web::Data<Api>, page: web::Query<PageQuery>) -> Result<HttpResponse, ApiError> {
+    let (limit, after) = (page.limit()?, page.place::<UserId>()?.unwrap_or_default());
+    let items = api.bans.list(after, limit + 1).await?;
+    Ok(HttpResponse::Ok().json(Page::of(items, limit, |ban: &Ban| ban.user)))
 }

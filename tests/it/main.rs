@@ -4,6 +4,7 @@
 mod backup;
 mod cli;
 mod config;
+mod docs_curl;
 mod golden;
 mod house;
 mod house_docs;
@@ -17,6 +18,7 @@ mod proxy;
 mod readme;
 mod retention;
 mod rights;
+mod schemathesis;
 mod seen;
 mod socket;
 mod strangers;

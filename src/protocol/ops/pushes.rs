@@ -5,6 +5,7 @@ use super::super::ids::{DeviceId, MessageId, Millis, RoomId, Seq, UserId};
 use super::{FieldReader, PresenceState};
 use crate::error::{ApiError, Code};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A reply or a push of the server. `op` is the variant's name in lower case. Decoding is by `op` and not derived: serde
 /// would buffer the fields first, and ids do not survive that in MessagePack.
@@ -203,7 +204,7 @@ pub struct Resumed {
 }
 
 /// A user's cursors in a room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CursorShown {
     /// The room.
     pub room: RoomId,
@@ -240,7 +241,7 @@ pub struct Receipt {
 }
 
 /// See [`Push::Presence`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PresencePush {
     /// Who.
     pub user: UserId,
@@ -261,7 +262,7 @@ pub struct Drain {
 }
 
 /// A message as it is now: edits, deletion, reactions and pin folded in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Shown {
     /// The entry as it was sent; a deleted message's body is empty.
     pub entry: Entry,
@@ -280,7 +281,7 @@ pub struct Shown {
 }
 
 /// One emoji's reactions to a message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reaction {
     /// The emoji.
     pub emoji: String,
@@ -289,7 +290,7 @@ pub struct Reaction {
 }
 
 /// A room as the room list shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RoomSummary {
     /// The room.
     pub room: RoomId,
@@ -325,7 +326,7 @@ pub struct RoomSummary {
 }
 
 /// A member as the member list shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemberShown {
     /// Who.
     pub user: UserId,

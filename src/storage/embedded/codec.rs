@@ -58,6 +58,10 @@ pub(super) fn room(room: RoomId) -> Key {
 pub(super) fn all_rooms() -> Key {
     key(b'R', &[])
 }
+/// Bytes that were last given back to the disk.
+pub(super) fn reclaimed() -> Key {
+    key(b'g', &[])
+}
 pub(super) fn floor(room: RoomId) -> Key {
     key(b'f', &[room.0])
 }

@@ -100,9 +100,9 @@ impl Engine {
         }
     }
 
-    /// The log's keyspace alone, for [`LogHandle::compact`].
-    pub(super) fn log_handle(&self) -> LogHandle {
-        LogHandle(self.log.clone())
+    /// Handles of the keyspaces, for [`Tables`].
+    pub(super) fn tables(&self) -> Tables {
+        Tables { log: self.log.clone(), rows: self.rows.clone() }
     }
 
     /// Writes all or nothing; durable when it answers, if `sync`.
@@ -148,13 +148,21 @@ impl Engine {
     }
 }
 
-/// See [`Engine::log_handle`].
-pub(super) struct LogHandle(Keyspace);
+/// What gives the space of removed log rows back. Blocks.
+pub(super) struct Tables {
+    log: Keyspace,
+    rows: Keyspace,
+}
 
-impl LogHandle {
-    /// Writes the log's tables anew without what was removed, so that the disk gets its space back. Takes as long as writing the log does.
+impl Tables {
+    /// Writes the log's tables anew without what was removed. Takes as long as writing the log does.
     pub(super) fn compact(&self) -> std::result::Result<(), String> {
-        self.0.rotate_memtable_and_wait().and_then(|()| self.0.major_compact()).map_err(|e| describe(&e))
+        self.log.rotate_memtable_and_wait().and_then(|()| self.log.major_compact()).map_err(|e| describe(&e))
+    }
+
+    /// Lets go of the tables of before: the engine deletes those when, after a later write, what is in memory is sealed.
+    pub(super) fn forget(&self) -> std::result::Result<(), String> {
+        self.rows.rotate_memtable_and_wait().map_err(|e| describe(&e))
     }
 }
 

@@ -50,19 +50,29 @@ impl EmbeddedStore {
             return Ok(false);
         }
         let purged = self.shared.purged.swap(0, Relaxed);
-        let log = {
-            let engine = self.shared.engine.read();
-            engine.as_ref().ok_or_else(|| StorageError::Failed("the store is not open".into()))?.log_handle()
-        };
-        // A handle of its own: readers and the writer go on. A store that must open itself again waits for it.
-        let done = tokio::task::spawn_blocking(move || log.compact()).await;
-        let done = done.unwrap_or_else(|e| Err(format!("the compaction did not end: {e}")));
-        done.map_err(|why| {
+        let done = self.rewrite(purged).await;
+        if done.is_err() {
             self.shared.purged.fetch_add(purged, Relaxed);
-            StorageError::Failed(why.into())
-        })?;
-        Ok(true)
+        }
+        done.map(|()| true)
     }
+
+    async fn rewrite(&self, purged: u64) -> Result<()> {
+        let tables = {
+            let engine = self.shared.engine.read();
+            engine.as_ref().ok_or_else(|| StorageError::Failed("the store is not open".into()))?.tables()
+        };
+        // Handles of its own: readers and the writer go on. A store that must open itself again waits for them.
+        let tables = off_thread(move || tables.compact().map(|()| tables)).await?;
+        // A write that is later than the new tables (see `Tables::forget`).
+        self.shared.write(true, 64, move |tx| Ok(tx.put(codec::reclaimed(), &purged))).await?;
+        off_thread(move || tables.forget()).await
+    }
+}
+
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> std::result::Result<T, String> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(format!("the work did not end: {e}"))).map_err(|why| StorageError::Failed(why.into()))
 }
 
 /// The oldest rows below `below` and the room's base, whole seqs, and what was derived from them.
