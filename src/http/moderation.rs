@@ -7,6 +7,7 @@
 use super::admin::Operator;
 use super::auth::SignedIn;
 use super::error::{Body, OptionalBody};
+use super::idempotency::{Key, KeyHeader};
 use super::page::{Page, PageQuery};
 use super::users::{no_such_user, states};
 use super::{Api, audit};
@@ -53,9 +54,14 @@ pub struct Filed {
 }
 
 /// Reports a message (`room` and `seq`) or a user to the moderators of this server. One reports only what one can see.
-#[utoipa::path(post, path = "/v1/reports", request_body = NewReport,
+#[utoipa::path(post, path = "/v1/reports", params(KeyHeader), request_body = NewReport,
     responses((status = 201, description = "it waits for a moderator", body = Filed)))]
-pub async fn report(api: web::Data<Api>, me: SignedIn, Body(new): Body<NewReport>) -> Result<HttpResponse, ApiError> {
+pub async fn report(api: web::Data<Api>, me: SignedIn, key: Key, Body(new): Body<NewReport>) -> Result<HttpResponse, ApiError> {
+    let (data, user) = (api.clone(), me.user.user);
+    key.once(&api, user, async { Ok(0) }, |_| file(data, me, new)).await
+}
+
+async fn file(api: web::Data<Api>, me: SignedIn, new: NewReport) -> Result<HttpResponse, ApiError> {
     let reason = text("reason", &new.reason, 1)?;
     api.limits.report(me.user.user)?;
     let (user, text) = match (new.room, new.seq, new.user) {
