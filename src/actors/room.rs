@@ -31,7 +31,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
+mod faults;
 mod lines;
+
+pub use faults::storage_error;
 
 /// Ids older than this are given back: an id says roughly when its message was sent.
 const IDS_KEPT: Duration = Duration::from_secs(1);
@@ -96,23 +99,6 @@ impl RoomMsg {
             RoomMsg::Create { reply, .. } => reply.send(Err(error)),
             RoomMsg::Verdict { reply, .. } => drop(reply.send(Err(error))),
             RoomMsg::Wake | RoomMsg::Stop | RoomMsg::Panic => {}
-        }
-    }
-}
-
-/// A storage error as clients get it.
-pub fn storage_error(error: StorageError) -> ApiError {
-    let after = |code, text: String| ApiError::after(code, text, Duration::from_secs(1));
-    match &error {
-        StorageError::Busy(_) => after(Code::Busy, "the log has more waiting than it will hold; try again in a moment".into()),
-        StorageError::ReadOnly(_) => after(Code::LogUnavailable, "the log cannot be written now; reading goes on".into()),
-        StorageError::Quota { .. } => after(Code::QuotaExceeded, "the server's disk quota is used up; reading goes on".into()),
-        StorageError::InDoubt(_) => {
-            ApiError::new(Code::Unknown, "it is not known whether this was stored; send it again with the same client id")
-        }
-        StorageError::Damaged(_) | StorageError::Failed(_) => {
-            tracing::error!(%error, "the store failed");
-            after(Code::LogUnavailable, "the log cannot be read now; try again".into())
         }
     }
 }
@@ -261,7 +247,7 @@ impl Room {
                     match msg {
                         RoomMsg::Verdict { user, reply } => match verdict(self.room, log, user) {
                             Some(verdict) => drop(reply.send(Ok(verdict))),
-                            None => look_up(self.local.node.clone(), self.room, log.committed(), user, reply),
+                            None => faults::look_up(self.local.node.clone(), self.room, log.committed(), user, reply),
                         },
                         other => other.refuse(error.clone()),
                     }
@@ -768,18 +754,6 @@ fn verdict(room: RoomId, log: &RoomLog, user: UserId) -> Option<Verdict> {
     let standing = log.standing(user)?;
     let member = allows(kind, standing, Act::Read).is_ok() || crate::sabotage::is("no_membership_check");
     Some(Verdict { room, member, head })
-}
-
-/// The verdict on a member of a channel, whose memberships are not in memory, while the log cannot be written.
-fn look_up(node: Arc<NodeContext>, room: RoomId, head: Seq, user: UserId, reply: oneshot::Sender<Result<Verdict, ApiError>>) {
-    actix::spawn(async move {
-        let found = loading::find(&node, room, user, None, Need::Standing(user)).await.map_err(storage_error);
-        let _ = reply.send(found.map(|found| {
-            let standing = if let loading::Found::Standing(_, standing) = found { standing } else { Standing::Stranger };
-            let member = allows(crate::protocol::entry::RoomKind::Channel, standing, Act::Read).is_ok();
-            Verdict { room, member, head }
-        }));
-    });
 }
 
 impl Actor for Room {
