@@ -81,6 +81,8 @@ pub struct Limits {
     requests: Limit,
     reports: Limit,
     idempotency_keys: Limit,
+    keys: Limit,
+    hooks: Limit,
 }
 
 impl Limits {
@@ -96,6 +98,8 @@ impl Limits {
             requests: Limit::new(burst(limits.requests_per_second), 10, "too many requests of this user"),
             reports: Limit::new(config.moderation.reports_per_hour, 3_600, "too many reports of this user"),
             idempotency_keys: Limit::new(limits.idempotency_keys_per_day, 86_400, "too many idempotency keys of this user in a day"),
+            keys: Limit::new(burst(limits.key_requests_per_second), 10, "too many requests of this API key"),
+            hooks: Limit::new(burst(limits.hook_requests_per_second), 10, "too many posts of this webhook"),
         }
     }
     /// A request over a socket, by user.
@@ -113,6 +117,14 @@ impl Limits {
     /// A new idempotency key of a user: each is kept for a day.
     pub fn idempotency_key(&self, user: UserId) -> Result<(), ApiError> {
         self.idempotency_keys.check(user)
+    }
+    /// A request of an API key.
+    pub fn key_standing(&self, key: u64) -> Result<Option<Standing>, ApiError> {
+        self.keys.take(key)
+    }
+    /// A post of an incoming webhook.
+    pub fn hook(&self, hook: u64) -> Result<(), ApiError> {
+        self.hooks.check(hook)
     }
     /// An attempt to sign in or register (a refresh token cannot be guessed). A name is limited over all addresses, so that many addresses cannot guess at one
     /// account; the price is that they can keep its owner from signing in anew (sessions that exist go on).

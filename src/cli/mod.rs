@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 mod accounts;
+mod api_key;
 mod audit;
 mod backup;
 pub mod bench;
@@ -56,6 +57,8 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Show what administrators did.
     Audit(audit::Args),
+    /// Make, list and revoke the keys that other servers act with.
+    ApiKey(api_key::Args),
     /// Write, check and show configuration.
     Config(config::Args),
     /// Chat from a terminal.
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Backup(args) => backup::backup(args),
         Command::Restore(args) => backup::restore(args),
         Command::Audit(args) => audit::run(args),
+        Command::ApiKey(args) => api_key::run(args),
         Command::Check(args) => return check::run(args),
         Command::Config(args) => config::run(args),
         Command::Chat(args) => return chat::run(args),

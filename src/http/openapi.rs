@@ -4,7 +4,7 @@
 //! errors are problem+json, that a bearer token is needed unless a handler says otherwise, how large integers may be. A test
 //! (`the_document_and_the_route_table_agree`) keeps it equal to the route table.
 
-use super::{auth, contacts, error, etag, moderation, users};
+use super::{auth, contacts, error, etag, incoming, moderation, newcomers, notify, push, users, webhooks};
 use crate::error::{ApiError, Code};
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
@@ -44,6 +44,11 @@ fn parts() -> Vec<(&'static str, utoipa::openapi::OpenApi)> {
         ("users", users::Docs::openapi()),
         ("contacts", contacts::Docs::openapi()),
         ("moderation", moderation::Docs::openapi()),
+        ("notify", notify::Docs::openapi()),
+        ("push", push::Docs::openapi()),
+        ("newcomers", newcomers::Docs::openapi()),
+        ("webhooks", webhooks::Docs::openapi()),
+        ("incoming", incoming::Docs::openapi()),
     ]
 }
 
@@ -96,7 +101,7 @@ fn join(whole: &mut Value, part: &Value, path: &[&str]) {
 fn common(doc: &mut Value) {
     doc["components"]["securitySchemes"] = json!({ "bearer": {
         "type": "http", "scheme": "bearer",
-        "description": "an access token (`/v1/auth/login`)",
+        "description": "an access token (`/v1/auth/login`, or of an issuer that is configured), or an API key (with `Hubbub-As`)",
     }});
     doc["components"]["responses"] = json!({ "Problem": {
         "description": "an error; `code` says which",

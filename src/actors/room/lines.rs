@@ -5,6 +5,7 @@ use crate::actors::screening;
 use crate::error::{ApiError, Code};
 use crate::protocol::ops::Request;
 use actix::prelude::*;
+use std::time::Instant;
 
 impl Room {
     pub(super) fn is_writing(&self) -> bool {
@@ -62,5 +63,30 @@ impl Room {
         for msg in messages.into_iter().rev() {
             self.queue.insert(at, msg);
         }
+    }
+}
+
+impl Handler<RoomMsg> for Room {
+    type Result = ();
+    fn handle(&mut self, msg: RoomMsg, ctx: &mut Self::Context) {
+        self.active = Instant::now();
+        match msg {
+            RoomMsg::Stop => self.stopping = true,
+            RoomMsg::Panic => panic!("a test asked the room to panic"),
+            RoomMsg::Wake => {}
+            RoomMsg::Verdict { .. } | RoomMsg::Ask(_) if self.is_writing() => match self.at_once(msg, ctx) {
+                None => return,
+                Some(msg) => self.enqueue(msg),
+            },
+            msg => self.enqueue(msg),
+        }
+        if let Phase::ReadOnly(_, _, retry_at) = &self.phase
+            && *retry_at <= self.active
+            && !self.queue.iter().all(|m| matches!(m, RoomMsg::Verdict { .. }))
+        {
+            // Somebody wants to write: perhaps the log can be written again.
+            return self.load(ctx);
+        }
+        self.pump(ctx);
     }
 }

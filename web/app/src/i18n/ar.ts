@@ -162,7 +162,7 @@ export const ar: Messages = {
   "readers.title": "من رآها",
   "readers.read": { zero: "لم يقرأها أحد", one: "قرأها شخص واحد", two: "قرأها شخصان", few: "قرأها {count} أشخاص", many: "قرأها {count} شخصًا", other: "قرأها {count} شخص" },
   "readers.delivered": { one: "وصلت إلى شخص آخر", two: "وصلت إلى شخصين آخرين", few: "وصلت إلى {count} آخرين", many: "وصلت إلى {count} آخرين", other: "وصلت إلى {count} آخرين" },
-  "reaction.label": { one: "{emoji}، تفاعل واحد، من {who}", two: "{emoji}، تفاعلان، من {who}", few: "{emoji}، {count} تفاعلات، من {who}", many: "{emoji}، {count} تفاعلًا، من {who}", other: "{emoji}، {count} تفاعل، من {who}" },
+  "reaction.by": "من {who}",
   "reply.jump": "اذهب إلى الرسالة المجاب عنها",
   "reply.toOlder": "رد على رسالة أقدم",
   "action.bar": "خيارات هذه الرسالة",

@@ -160,7 +160,7 @@ export const en = {
   "readers.title": "Who has seen it",
   "readers.read": { one: "Read by {count} person", other: "Read by {count} people" },
   "readers.delivered": { one: "Delivered to {count} more", other: "Delivered to {count} more" },
-  "reaction.label": { one: "{emoji}, {count} reaction, by {who}", other: "{emoji}, {count} reactions, by {who}" },
+  "reaction.by": "by {who}",
   "reply.jump": "Go to the message this answers",
   "reply.toOlder": "In reply to an older message",
   "action.bar": "What to do with this message",
