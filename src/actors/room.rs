@@ -11,7 +11,7 @@ use super::applier::{self, Applicable};
 use super::delivery::{self, Deliver};
 use super::guardian::{Child, ChildGuard, GuardianMsg, Local};
 use super::loading::{self, Loaded};
-use super::node::{NodeContext, now_ms};
+use super::node::now_ms;
 use super::reading;
 use super::router::{Answer, Reply, Verdict};
 use super::screening::{self, Lines};

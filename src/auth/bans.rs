@@ -17,7 +17,7 @@ const USERS: &[u8] = b"user";
 const NAMES: &[u8] = b"name";
 
 /// A ban.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Ban {
     /// Who is banned.
     pub user: UserId,

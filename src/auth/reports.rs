@@ -37,7 +37,7 @@ impl State {
 }
 
 /// What a moderator did about a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Nothing.
@@ -49,7 +49,7 @@ pub enum Action {
 }
 
 /// How a report ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Resolution {
     /// What was done.
     pub action: Action,
@@ -63,10 +63,11 @@ pub struct Resolution {
 }
 
 /// A report.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Report {
     /// Its id.
     #[serde(with = "id_text")]
+    #[schema(value_type = String)]
     pub id: u64,
     /// Where it is.
     pub state: State,

@@ -10,7 +10,7 @@
 //! | `GET /v1/push/vapid`, `PUT DELETE /v1/push/subscription`, `GET /v1/push/subscriptions` | [`push`] |
 //! | `POST /v1/users`, `/v1/webhooks/…`, `/v1/incoming-hooks/…` (with an API key, [`scopes`]) | [`newcomers`], [`webhooks`], [`incoming`] |
 //! | `POST /v1/hooks/{id}/{secret}` | [`incoming`] |
-//! | `POST /v1/reports` | [`moderation`] |
+//! | `GET POST /v1/reports`, `/v1/reports/{id}/resolve`, `/v1/server-bans/…` | [`moderation`] |
 //! | `GET /v1/openapi.json`, `GET /docs/` | [`openapi`] |
 //! | `GET /livez`, `GET /readyz` | [`health`] |
 //!
@@ -283,7 +283,11 @@ fn people(cfg: &mut Table<'_>) {
     api_at(cfg, "/v1/contacts/presence", "GET, HEAD", [get().to(contacts::presence)]);
     api_at(cfg, "/v1/contacts/{user}", "PUT, DELETE", [web::put().to(contacts::ask), web::delete().to(contacts::remove)]);
     api_at(cfg, "/v1/blocks", "GET, HEAD", [get().to(contacts::blocks)]);
-    api_at(cfg, "/v1/reports", "POST", [web::post().to(moderation::report)]);
+    api_at(cfg, "/v1/reports", "GET, HEAD, POST", [get().to(moderation::queue), web::post().to(moderation::report)]);
+    api_at(cfg, "/v1/reports/{id}/resolve", "POST", [web::post().to(moderation::resolve)]);
+    api_at(cfg, "/v1/server-bans", "GET, HEAD", [get().to(moderation::bans)]);
+    let bans = [web::put().to(moderation::ban), web::delete().to(moderation::unban)];
+    api_at(cfg, "/v1/server-bans/{user}", "PUT, DELETE", bans);
     api_at(cfg, "/v1/blocks/{user}", "PUT, DELETE", [web::put().to(contacts::block), web::delete().to(contacts::unblock)]);
 }
 

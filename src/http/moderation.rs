@@ -1,16 +1,16 @@
 //! Reports, the queue that moderators work off, and bans from this server.
 //!
-//! A report is of what its maker can see: the message is read as the reporter would read it. Moderators come over the operators' listener;
-//! their resolutions and bans are in the audit log. A message is deleted through its room's actor, by the server itself
+//! A report is of what its maker can see: the message is read as the reporter would read it. Moderators come over the operators' listener,
+//! or with an API key that has the scope `moderate`; their resolutions and bans are in the audit log. A message is deleted through its room's actor, by the server itself
 //! ([`UserId::SERVER`]): its entry shows that no member did it.
 
-use super::admin::Operator;
 use super::auth::SignedIn;
 use super::error::{Body, OptionalBody};
 use super::idempotency::{Key, KeyHeader};
 use super::page::{Page, PageQuery};
+use super::scopes::Keeper;
 use super::users::{no_such_user, states};
-use super::{Api, audit};
+use super::{Api, audit, peer};
 use crate::auth::bans::Ban;
 use crate::auth::reports::{Action, Report, Resolution, State, shortened};
 use crate::auth::{failed, now};
@@ -19,16 +19,17 @@ use crate::protocol::entry::{self, Caller};
 use crate::protocol::ids::{ClientId, DeviceId, RoomId, Seq, UserId};
 use crate::protocol::ops::{History, OnMessage, Request};
 use crate::storage::ContactState;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
-use utoipa::{OpenApi, ToSchema};
+use std::net::IpAddr;
+use utoipa::{IntoParams, OpenApi, ToSchema};
 
 /// Characters of a reason or a note at most.
 const REASON_CHARS_MAX: usize = 1_000;
 
 /// What this file adds to the OpenAPI document.
 #[derive(OpenApi)]
-#[openapi(paths(report))]
+#[openapi(paths(report, queue, resolve, ban, unban, bans))]
 pub struct Docs;
 
 /// Body of report.
@@ -108,14 +109,40 @@ async fn visible(api: &Api, me: UserId, user: UserId) -> Result<UserId, ApiError
 }
 
 /// Which reports.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Queue {
+    /// Where they are; those that are open when absent.
     state: Option<State>,
 }
 
-/// `GET /admin/reports?state=&cursor=&limit=`: oldest first; those that are open unless asked otherwise.
+/// Who moderates, as resolutions and the audit log name them.
+struct Moderator {
+    by: String,
+    /// An API key; what operators do the listener writes down.
+    from: Option<IpAddr>,
+}
+
+impl Moderator {
+    fn of(keeper: &Keeper, req: &HttpRequest) -> Moderator {
+        match &keeper.key {
+            Some(key) => Moderator { by: format!("key:{}", key.id), from: Some(peer::client(req).address) },
+            None => Moderator { by: audit::OPERATOR.into(), from: None },
+        }
+    }
+
+    async fn note(&self, api: &Api, act: &str, target: String, note: &str) {
+        if let Some(from) = self.from {
+            api.audit.note(self.by.as_str(), Some(from), act, target, note).await;
+        }
+    }
+}
+
+/// What was reported, oldest first. For API keys with the scope `moderate`, and for operators (`/admin/reports`).
+#[utoipa::path(get, path = "/v1/reports", params(Queue, PageQuery),
+    responses((status = 200, description = "a page of it", body = Page<Report>)))]
 pub async fn queue(
-    _op: Operator,
+    _keeper: Keeper,
     api: web::Data<Api>,
     which: web::Query<Queue>,
     page: web::Query<PageQuery>,
@@ -126,25 +153,31 @@ pub async fn queue(
 }
 
 /// Body of resolve.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct Decision {
+    /// What is to be done.
     action: Action,
+    /// Why: up to 1,000 characters.
     #[serde(default)]
     note: String,
 }
 
-/// `POST /admin/reports/{id}/resolve`
+/// Does what was decided about a report and ends it. The same decision again is answered as before; another one is a `conflict`.
+#[utoipa::path(post, path = "/v1/reports/{id}/resolve", params(("id" = String, Path, pattern = "^[0-9]{1,19}$")), request_body = Decision,
+    responses((status = 200, description = "the report as it is now", body = Report)))]
 pub async fn resolve(
-    _op: Operator,
+    keeper: Keeper,
     api: web::Data<Api>,
+    req: HttpRequest,
     id: web::Path<u64>,
     Body(decision): Body<Decision>,
 ) -> Result<HttpResponse, ApiError> {
-    Ok(HttpResponse::Ok().json(settle(&api, audit::OPERATOR, *id, decision).await?))
+    let moderator = Moderator::of(&keeper, &req);
+    let report = settle(&api, &moderator, *id, decision).await?;
+    Ok(HttpResponse::Ok().json(report))
 }
 
-/// Does what was decided, then ends the report. Again with the same action it answers as before.
-async fn settle(api: &Api, by: &str, id: u64, decision: Decision) -> Result<Report, ApiError> {
+async fn settle(api: &Api, moderator: &Moderator, id: u64, decision: Decision) -> Result<Report, ApiError> {
     let note = text("note", &decision.note, 0)?;
     let report = api.reports.get(id).await?;
     if let Some(done) = &report.resolution
@@ -160,9 +193,20 @@ async fn settle(api: &Api, by: &str, id: u64, decision: Decision) -> Result<Repo
             };
             delete(api, room, seq).await?;
         }
-        Action::Ban => drop(banish(api, report.user, by, &note).await?),
+        Action::Ban => drop(banish(api, report.user, &moderator.by, &note).await?),
     }
-    api.reports.resolve(report, Resolution { action: decision.action, by: by.into(), at: now(), note }).await
+    let (by, act) = (moderator.by.clone(), format!("report {}", action_name(decision.action)));
+    let report = api.reports.resolve(report, Resolution { action: decision.action, by, at: now(), note: note.clone() }).await?;
+    moderator.note(api, &act, format!("report {id} about user {}", report.user), &note).await;
+    Ok(report)
+}
+
+fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::None => "none",
+        Action::Delete => "delete",
+        Action::Ban => "ban",
+    }
 }
 
 /// Deletes a message as the server. One that is deleted, or no longer kept, is what was wanted.
@@ -185,31 +229,43 @@ async fn banish(api: &Api, user: UserId, by: &str, note: &str) -> Result<Ban, Ap
 }
 
 /// Body of ban; may be left out.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 pub struct Reason {
+    /// Why: up to 1,000 characters.
     #[serde(default)]
     note: String,
 }
 
-/// `PUT /admin/server-bans/{user}`: the account is disabled and its sockets are closed. The same again changes nothing.
+/// Bans a user from this server: the account is disabled, its sockets are closed, its name stays taken. The same again changes nothing.
+#[utoipa::path(put, path = "/v1/server-bans/{user}", params(("user" = UserId, Path)), request_body = Reason,
+    responses((status = 200, description = "the ban that counts", body = Ban)))]
 pub async fn ban(
-    _op: Operator,
+    keeper: Keeper,
     api: web::Data<Api>,
+    req: HttpRequest,
     user: web::Path<UserId>,
     OptionalBody(reason): OptionalBody<Reason>,
 ) -> Result<HttpResponse, ApiError> {
     let note = text("note", &reason.note, 0)?;
-    Ok(HttpResponse::Ok().json(banish(&api, *user, audit::OPERATOR, &note).await?))
+    let moderator = Moderator::of(&keeper, &req);
+    let ban = banish(&api, *user, &moderator.by, &note).await?;
+    moderator.note(&api, "server ban", format!("user {user}"), &note).await;
+    Ok(HttpResponse::Ok().json(ban))
 }
 
-/// `DELETE /admin/server-bans/{user}`
-pub async fn unban(_op: Operator, api: web::Data<Api>, user: web::Path<UserId>) -> Result<HttpResponse, ApiError> {
+/// Lifts a ban.
+#[utoipa::path(delete, path = "/v1/server-bans/{user}", params(("user" = UserId, Path)),
+    responses((status = 204, description = "it is lifted")))]
+pub async fn unban(keeper: Keeper, api: web::Data<Api>, req: HttpRequest, user: web::Path<UserId>) -> Result<HttpResponse, ApiError> {
     api.bans.lift(*user).await?;
+    Moderator::of(&keeper, &req).note(&api, "server ban lifted", format!("user {user}"), "").await;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `GET /admin/server-bans?cursor=&limit=`
-pub async fn bans(_op: Operator, api: web::Data<Api>, page: web::Query<PageQuery>) -> Result<HttpResponse, ApiError> {
+/// Who is banned from this server, ascending by id.
+#[utoipa::path(get, path = "/v1/server-bans", params(PageQuery),
+    responses((status = 200, description = "a page of them", body = Page<Ban>)))]
+pub async fn bans(_keeper: Keeper, api: web::Data<Api>, page: web::Query<PageQuery>) -> Result<HttpResponse, ApiError> {
     let (limit, after) = (page.limit()?, page.place::<UserId>()?.unwrap_or_default());
     let items = api.bans.list(after, limit + 1).await?;
     Ok(HttpResponse::Ok().json(Page::of(items, limit, |ban: &Ban| ban.user)))
