@@ -48,7 +48,7 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
     typists: (room) => ({ subscribe: (changed) => client.watch(`typing:${room}`, changed), get: () => client.typing(room) }),
     read(room, seq) {
       client.markRead(room, seq);
-      if ((client.room(room)?.unread ?? 0) === 0) void withdraw(room);
+      if (client.room(room)?.unread === 0) void withdraw(new Set([room]));
     },
     async thread(room, root) {
       const [first, answers] = await Promise.all([rest.message(room, root), rest.all((page) => rest.thread(room, root, page))]);
@@ -126,7 +126,14 @@ const OVER: ReadonlySet<string> = new Set(["unauthorized", "token_revoked", "tok
 function feed(client: Client, store: Store, who: Who, account: Account, say: () => T): () => void {
   const { dispatch } = store;
   const rest: Rest = account.rest;
-  const rooms = soon(() => dispatch(roomsChanged(client.rooms().map(roomView))));
+  const unread = new Map<string, boolean>();
+  const rooms = soon(() => {
+    const all = client.rooms();
+    const read = new Set(all.filter((r) => r.unread === 0 && unread.get(r.room) !== false).map((r) => r.room));
+    for (const r of all) unread.set(r.room, r.unread > 0);
+    if (read.size > 0) void withdraw(read);
+    dispatch(roomsChanged(all.map(roomView)));
+  });
   const presence = soon(() => {
     const users = [who.user, ...Object.keys(store.getState().people.contacts)];
     dispatch(presenceTold(users.flatMap((u) => client.presence(u) ?? [])));

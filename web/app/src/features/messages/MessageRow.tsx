@@ -73,7 +73,7 @@ export const MessageRow = memo(function MessageRow(props: RowProps) {
         <div className="content">
           {around.head && <Author user={message.by} name={name} at={message.at} />}
           {message.replyTo !== undefined && <Quote room={room} seq={message.replyTo} answered={props.answered} />}
-          {message.thread !== undefined && !props.inThread && <InThread root={message.thread} />}
+          {around.thread && message.thread !== undefined && !props.inThread && <InThread root={message.thread} />}
           <Body message={message} />
           {message.reactions.length > 0 && <Reactions room={room} message={message} />}
           {props.replies > 0 && !props.inThread && message.seq !== undefined && <ThreadLink root={message.seq} replies={props.replies} />}
