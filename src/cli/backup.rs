@@ -165,7 +165,7 @@ fn keep(from: Box<dyn Read>, file: File) -> io::Result<(Head, Totals)> {
 /// Reads a stream to its end.
 fn walk<R: Read>(decoder: &mut Decoder<R>, mut each: impl FnMut(Part) -> io::Result<()>) -> io::Result<(Head, Totals)> {
     let (mut head, mut totals) = (None, None);
-    while let Some(part) = decoder.next()? {
+    while let Some(part) = decoder.read_part()? {
         match &part {
             Part::Head(h) => head = Some(h.clone()),
             Part::End(t) => totals = Some(t.clone()),

@@ -179,7 +179,7 @@ impl<R: Read> Decoder<R> {
     }
 
     /// The next part; none after the end, and only there. An error when the stream is not whole.
-    pub fn next(&mut self) -> io::Result<Option<Part>> {
+    pub fn read_part(&mut self) -> io::Result<Option<Part>> {
         if self.ended {
             return match self.from.read(&mut [0])? {
                 0 => Ok(None),
@@ -297,7 +297,7 @@ mod tests {
     fn read(bytes: &[u8]) -> io::Result<Vec<Part>> {
         let mut decoder = Decoder::new(bytes);
         let mut parts = Vec::new();
-        while let Some(part) = decoder.next()? {
+        while let Some(part) = decoder.read_part()? {
             parts.push(part);
         }
         Ok(parts)

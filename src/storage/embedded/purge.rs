@@ -65,7 +65,11 @@ impl EmbeddedStore {
         // Handles of its own: readers and the writer go on. A store that must open itself again waits for them.
         let tables = off_thread(move || tables.compact().map(|()| tables)).await?;
         // A write that is later than the new tables (see `Tables::forget`).
-        self.shared.write(true, 64, move |tx| Ok(tx.put(codec::reclaimed(), &purged))).await?;
+        let note = move |tx: &mut Tx<'_>| {
+            tx.put(codec::reclaimed(), &purged);
+            Ok(())
+        };
+        self.shared.write(true, 64, note).await?;
         off_thread(move || tables.forget()).await
     }
 }
