@@ -12,7 +12,6 @@ test("people become contacts, see each other online, and write; who is blocked i
   await bob.page.getByRole("button", { name: /People/ }).click();
   await bob.page.getByRole("button", { name: "Accept" }).click();
   await expect(bob.page.getByRole("heading", { name: "Contacts" })).toBeVisible();
-  await alice.page.reload();
   await expect(alice.page.locator(".page .dot.online")).toBeVisible();
 
   await alice.page.getByRole("button", { name: `Write to ${b.name}` }).click();
@@ -42,7 +41,7 @@ test("a channel is made, found in the directory and joined; roles are given; not
   await alice.page.getByRole("button", { name: "Create" }).click();
   await expect(alice.page.locator(".head h1")).toHaveText(channel);
 
-  await bob.page.getByRole("button", { name: "Channels" }).click();
+  await bob.page.getByRole("button", { name: "Channels", exact: true }).click();
   await bob.page.getByRole("searchbox", { name: "Search channels" }).fill(channel);
   await bob.page.getByRole("button", { name: `Join ${channel}` }).click();
   await expect(bob.page.locator(".head h1")).toHaveText(channel);

@@ -9,7 +9,7 @@ import { connectionChanged } from "../features/connection/slice";
 import { plain } from "../features/messages/markdown/parse";
 import { called, contactsLearnt, presenceTold, presenceUnknown } from "../features/people/slice";
 import { withdraw } from "../features/push/push";
-import { roomsChanged } from "../features/rooms/slice";
+import { levelsLearnt, roomsChanged } from "../features/rooms/slice";
 import type { Chat, Timeline } from "./chat";
 import { profiles } from "./profiles";
 import { timeline } from "./timeline";
@@ -153,11 +153,34 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
       },
       () => undefined, // The page of contacts says so when it is opened; elsewhere nothing is missing.
     );
+  const levels = () =>
+    rest.all((page) => rest.rooms(page)).then(
+      (all) => void dispatch(levelsLearnt(all.map(({ room, notify }) => ({ room, level: notify.level })))),
+      () => undefined, // Rooms are shown as if none were muted; each one's panel asks for itself.
+    );
+  let asked = 0;
+  const returned = () => {
+    // Somebody may have asked to be a contact: that is not told over the socket.
+    if (document.visibilityState !== "visible" || Date.now() - asked < CONTACTS_EVERY_MS) return;
+    asked = Date.now();
+    void contacts();
+  };
+  document.addEventListener("visibilitychange", returned);
+  addEventListener("focus", returned);
   const stops = [
+    () => document.removeEventListener("visibilitychange", returned),
+    () => removeEventListener("focus", returned),
+    // One is told only of contacts: who is told of first has just become one.
+    client.on("presence", ({ user }) => {
+      if (user !== who.user && store.getState().people.contacts[user] !== "accepted") void contacts();
+    }),
     client.watch("rooms", rooms),
     client.watch("presence", presence),
     client.watch("status", status),
-    client.on("caughtup", () => void contacts()),
+    client.on("caughtup", () => {
+      void contacts();
+      void levels();
+    }),
     client.on("entry", ({ entry, live }) => {
       if (live) arrived(store, who, entry, say());
     }),
@@ -168,6 +191,9 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
   });
   return () => stops.forEach((stop) => stop());
 }
+
+/** Contacts are read again when one comes back to the page, at most so often. */
+const CONTACTS_EVERY_MS = 30_000;
 
 /** Says a message of another in the open room to screen readers, when somebody is there to hear it. */
 function arrived(store: Store, who: Who, entry: { room: string; by: string; body: { message?: { text: string } } }, t: T) {

@@ -289,6 +289,7 @@ export const ar: Messages = {
   "profile.shownHint": "ما يراه الآخرون. إن تُرك فارغًا: اسم المستخدم.",
   "profile.status": "الحالة",
   "profile.statusHint": "كلمات قليلة، مثل «في إجازة حتى الاثنين».",
+  "profile.presence": "أظهرني",
   "profile.signOut": "تسجيل الخروج من هذا الجهاز",
   "looks.theme": "السمة",
   "looks.system": "مثل النظام",

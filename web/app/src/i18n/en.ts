@@ -287,6 +287,7 @@ export const en = {
   "profile.shownHint": "What others see. Empty: your user name.",
   "profile.status": "Status",
   "profile.statusHint": "A few words, such as “on holiday until Monday”.",
+  "profile.presence": "Show me as",
   "profile.signOut": "Sign out on this device",
   "looks.theme": "Theme",
   "looks.system": "As the system",
