@@ -123,7 +123,11 @@ impl<B> Appends<B> {
             }
             // A refusal says that *this* write did nothing: an earlier one of the same rows may still land.
             Err(why) if writing.doubts > 0 || matches!(why, StorageError::InDoubt(_) | StorageError::Failed(_)) => {
-                vec![Do::GiveUp(self.unsettled(StorageError::InDoubt("the write's outcome is not known".into()), Some(writing.batch), None))]
+                vec![Do::GiveUp(self.unsettled(
+                    StorageError::InDoubt("the write's outcome is not known".into()),
+                    Some(writing.batch),
+                    None,
+                ))]
             }
             Err(why) => vec![Do::GiveUp(self.unsettled(why, None, Some(writing.batch)))],
         }

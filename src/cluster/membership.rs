@@ -184,7 +184,8 @@ impl Membership {
             changes.push(Change::Answers);
         }
         let weights = self.weights();
-        for lease in listing.leases.iter().filter(|l| l.node != self.me.node) {
+        let me = self.me.node;
+        for lease in listing.leases.iter().filter(|l| l.node != me) {
             self.seen(lease, &mut changes);
         }
         if now >= self.blind_until {

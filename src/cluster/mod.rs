@@ -16,11 +16,6 @@ pub mod shard;
 pub mod takeover;
 pub mod view;
 
-#[cfg(test)]
-mod model;
-#[cfg(test)]
-mod simulation;
-
 /// A node of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u32);

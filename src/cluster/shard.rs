@@ -82,8 +82,8 @@ pub enum In {
     Checked(Ticket, Option<EpochCell>),
     /// The shard's epoch is at least this: seen on a row, or another node said so.
     Saw(u64),
-    /// A room has ended.
-    Ended(RoomId, Epoch),
+    /// A room has ended, and has not started again.
+    Ended(RoomId),
     /// The placement: this node should own the shard, or that one should (nobody, when no node is known).
     Placed(Placed),
     /// Time passed.
@@ -248,7 +248,7 @@ impl ShardCore {
             In::Check { room, epoch } => self.check(now, room, epoch, &mut out),
             In::Checked(ticket, cell) => self.checked(now, ticket, cell, &mut out),
             In::Saw(epoch) => self.saw(now, epoch, &mut out),
-            In::Ended(room, epoch) => self.ended(room, epoch, &mut out),
+            In::Ended(room) => self.ended(room, &mut out),
             In::Placed(placed) => self.place(placed, &mut out),
             In::Tick => self.tick(now, &mut out),
         }
@@ -433,10 +433,8 @@ impl ShardCore {
         self.refuse_all(Refusal::NotClaimed, out);
     }
 
-    fn ended(&mut self, room: RoomId, epoch: Epoch, out: &mut Vec<Do>) {
-        if self.is_active(room, epoch) {
-            self.active.remove(&room);
-        }
+    fn ended(&mut self, room: RoomId, out: &mut Vec<Do>) {
+        self.active.remove(&room);
         self.release_if_done(out);
     }
 
@@ -491,5 +489,4 @@ impl ShardCore {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-#[path = "shard/tests.rs"]
 mod tests;

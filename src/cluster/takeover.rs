@@ -183,7 +183,9 @@ pub fn adoption(room: RoomId, shard: Shard, found: Takeover, epoch: Epoch) -> Ve
         let row = LogRow { epoch, committed: base, ..row };
         let piece = crate::sabotage::is("ascending_pieces");
         match batches.last_mut() {
-            Some(batch) if !piece && batch.rows.last().is_some_and(|last| bucket_of(last.seq) == bucket_of(row.seq)) => batch.rows.push(row),
+            Some(batch) if !piece && batch.rows.last().is_some_and(|last| bucket_of(last.seq) == bucket_of(row.seq)) => {
+                batch.rows.push(row)
+            }
             _ => batches.push(Append { room, shard, rows: vec![row], mark_unapplied: true, new_bucket: true }),
         }
     }

@@ -3,8 +3,8 @@
 //! All of it is a hint and makes things fast. A shard's way is the node that last said it owns it, by its epoch, as long as that node is there;
 //! else the node that should own it.
 
-use super::NodeId;
 use super::Mono;
+use super::NodeId;
 use super::membership::{Change, Lease, Listing, Membership, Timing};
 use super::placement::Plan;
 use super::shard::Placed;

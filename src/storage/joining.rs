@@ -52,7 +52,9 @@ impl Reads {
         let running = self.running.entry(page.room).or_default();
         // A read up to `to` was begun by somebody who knew that `to` is committed: whatever it holds up to there may be shown. What lies
         // above was not asked for, and is not given.
-        let covers = |r: &&mut Reading| r.joined < JOINED_MAX && r.page.from <= page.from && (page.to <= r.page.to || crate::sabotage::is("coalesced_reader"));
+        let covers = |r: &&mut Reading| {
+            r.joined < JOINED_MAX && r.page.from <= page.from && (page.to <= r.page.to || crate::sabotage::is("coalesced_reader"))
+        };
         if let Some(reading) = running.iter_mut().find(covers) {
             reading.joined += 1;
             return Ask::Join(reading.id);
