@@ -16,6 +16,9 @@ pub mod shard;
 pub mod takeover;
 pub mod view;
 
+#[cfg(test)]
+mod model;
+
 /// A node of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u32);
