@@ -40,7 +40,7 @@ pub use faults::storage_error;
 
 /// Ids older than this are given back: an id says roughly when its message was sent.
 const IDS_KEPT: Duration = Duration::from_secs(1);
-/// Encoded bytes of one append at most (ownership.md, "batch size").
+/// Encoded bytes of one append at most (they ride in one write of a partition).
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// After the last append the head is told once more, so that a lost envelope is noticed though nothing follows it.
 const SETTLED: Duration = Duration::from_millis(500);

@@ -18,6 +18,8 @@ pub mod view;
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod simulation;
 
 /// A node of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

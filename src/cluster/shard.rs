@@ -196,6 +196,10 @@ impl ShardCore {
     pub fn owned(&self) -> Option<EpochCell> {
         self.held().map(|held| held.cell)
     }
+    /// Whether requests for the shard are for this node: it owns it, or should.
+    pub fn is_for_me(&self) -> bool {
+        self.placed == Placed::Mine || self.held().is_some()
+    }
     /// Whether this room runs under this activation.
     pub fn is_active(&self, room: RoomId, epoch: Epoch) -> bool {
         self.active.get(&room) == Some(&epoch)

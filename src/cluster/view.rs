@@ -86,6 +86,16 @@ impl View {
         }
     }
 
+    /// A node answered that the shard is not its own: it goes by the plan again. Without this a word of release that was lost would send
+    /// everybody to it for ever.
+    pub fn refused(&mut self, shard: Shard, node: NodeId) {
+        if let Some(told) = self.told.get_mut(shard.0 as usize)
+            && told.is_some_and(|(_, owner)| owner == node)
+        {
+            *told = None;
+        }
+    }
+
     /// Time passed.
     pub fn tick(&mut self, now: Mono) -> Vec<Event> {
         let changes = self.membership.tick(now);

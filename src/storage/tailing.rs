@@ -1,7 +1,10 @@
 //! Which buckets a takeover reads, and what it finds there: ownership rules 3 and 13 for a store that reads bucket by bucket. Pure.
 //!
-//! The room's bucket pointer is a lower bound. From it upward until a bucket is empty; then the base is known, which may lie lower:
-//! then those buckets too, so that the row at the base, whose epoch the chain starts with, is among what is given.
+//! The room's bucket pointer is a lower bound. From it upward until a bucket is empty; then the base is known. It may lie lower: then once
+//! more from its bucket **upward**, so that the row at the base, whose epoch the chain starts with, is among what is given. Never downward: an
+//! owner that is fenced already may still be writing again what it adopted, the higher bucket first. Who had read the higher bucket before
+//! that and the lower one after it would see epochs fall, and take what is committed for dead. For the same reason a bucket that is read in
+//! pages is read from its lowest seq upward.
 
 use super::{LogRow, Tail};
 use crate::protocol::ids::{Seq, bucket_of};
@@ -11,33 +14,36 @@ use crate::protocol::ids::{Seq, bucket_of};
 pub struct Tailing {
     base: Seq,
     rows: Vec<LogRow>,
-    /// The lowest bucket read, and the next to read above; `None` above when its end was seen.
+    /// The bucket the walk upward began with, and the one to read next; none when its end was seen.
     lowest: u32,
     above: Option<u32>,
-    pending: Option<u32>,
 }
 
 impl Tailing {
     /// `pointer`: the room's bucket pointer; `marker`: its marker. Both read at quorum, before anything else.
     pub fn new(pointer: u32, marker: Seq) -> Tailing {
-        Tailing { base: marker, rows: Vec::new(), lowest: pointer, above: Some(pointer), pending: None }
+        Tailing { base: marker, rows: Vec::new(), lowest: pointer, above: Some(pointer) }
     }
 
-    /// The bucket to read next, whole and at quorum; none when everything needed is there.
+    /// The bucket to read next, whole and at quorum, beginning now; none when everything needed is there.
     pub fn next(&mut self) -> Option<u32> {
-        self.pending = self.above.or_else(|| (bucket_of(self.base) < self.lowest).then(|| self.lowest - 1));
-        self.pending
+        let needed = bucket_of(self.base);
+        if self.above.is_none() && needed < self.lowest {
+            // The base never falls, so this happens once.
+            (self.lowest, self.above) = (needed, Some(needed));
+            if !crate::sabotage::is("downward_tail") {
+                self.rows.clear();
+            }
+        }
+        self.above
     }
 
     /// The rows of the bucket that [`Tailing::next`] named, every epoch of each.
     pub fn give(&mut self, rows: Vec<LogRow>) {
-        let Some(bucket) = self.pending.take() else { return };
+        let Some(bucket) = self.above else { return };
         debug_assert!(rows.iter().all(|row| bucket_of(row.seq) == bucket));
-        if bucket < self.lowest {
-            self.lowest = bucket;
-        } else {
-            self.above = if rows.is_empty() { None } else { bucket.checked_add(1) };
-        }
+        let downward = crate::sabotage::is("downward_tail") && self.rows.first().is_some_and(|row| bucket < bucket_of(row.seq));
+        self.above = if rows.is_empty() || downward { None } else { bucket.checked_add(1) };
         self.base = rows.iter().fold(self.base, |base, row| base.max(row.committed));
         self.rows.extend(rows);
     }
@@ -75,7 +81,7 @@ mod tests {
         let border = BUCKET_ENTRIES;
         let log = [row(border - 2, border - 3), row(border - 1, border - 3), row(border, border - 2)];
         let (tail, read) = tail(&log, 1, 0);
-        assert_eq!((tail.base, tail.rows.len(), read), (border - 2, 3, vec![1, 2, 0]));
+        assert_eq!((tail.base, tail.rows.len(), read), (border - 2, 3, vec![1, 2, 0, 1, 2]));
     }
 
     #[test]
