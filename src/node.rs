@@ -11,6 +11,7 @@ use crate::actors::reading::in_time;
 use crate::actors::router::Router;
 use crate::actors::sequencer::{IdSource, Sequencer};
 use crate::actors::session::{Admitted, Gate};
+use crate::auth::tokens::Tokens;
 use crate::bus::{Envelope, InProcess, UserEvent};
 use crate::cluster::Alone;
 use crate::cluster::claims::Claims;
@@ -96,8 +97,8 @@ fn raise_descriptor_limit() {
 async fn live(config: Arc<Config>, mode: Mode, secrets: secrets::Secrets, store: Arc<dyn Store>) -> Result<(), NodeError> {
     let node = start_actors(config.clone(), store.clone());
     let port = Arc::new(Port { node: node.clone() });
-    let api = Api::new(config.clone(), store.clone(), port, secrets.signing.expose().as_bytes(), secrets.admin_token.expose().into())
-        .map_err(|e| NodeError::Config(e.to_string()))?;
+    let tokens = Tokens::of(&secrets.signing, &config.auth).map_err(|e| NodeError::Config(e.to_string()))?;
+    let api = Api::new(config.clone(), store.clone(), port, tokens, secrets.admin_token.expose().into()).map_err(NodeError::Config)?;
     let api = web::Data::new(api);
     let gate = Arc::new(TokenGate { api: api.clone().into_inner() });
     let doors = web::Data::new(Doors::new(node.clone(), gate));
@@ -107,6 +108,7 @@ async fn live(config: Arc<Config>, mode: Mode, secrets: secrets::Secrets, store:
     redo(&node).await?;
     let (admin, admin_address) = crate::http::admin::start(&config.admin, api.clone()).map_err(failed("admin.listen"))?;
     let server = crate::http::server::start(&config, listener, api.clone(), doors.clone()).map_err(failed("http.listen"))?;
+    actix::spawn(crate::http::deletion::work(api.clone().into_inner()));
     let (server_handle, admin_handle) = (server.handle(), admin.handle());
     actix::spawn(async move {
         let _ = server.await;

@@ -27,7 +27,9 @@ pub const ACTORS: &[&str] = &["room", "presence", "sequencer", "session", "hub",
 pub const REFUSALS: &[&str] =
     &["connections_max", "per_address", "unauthenticated", "rate_limited", "draining", "origin", "subprotocol", "handshake"];
 /// What became of an attempt to sign in, register or renew.
-pub const AUTH_RESULTS: &[&str] = &["signed_in", "registered", "refreshed", "refused", "rate_limited", "revoked", "failed"];
+pub const AUTH_RESULTS: &[&str] = &["signed_in", "registered", "refreshed", "mfa_required", "refused", "rate_limited", "revoked", "failed"];
+/// What became of an attempt to hand a mail over.
+pub const MAIL_RESULTS: &[&str] = &["sent", "retried", "failed", "refused"];
 const STANDINGS: &[&str] = &["unchanged", "catch_up", "joined", "left", "resync"];
 const STATUS_CLASSES: &[&str] = &["2xx", "3xx", "4xx", "5xx"];
 
@@ -123,6 +125,7 @@ metrics! {
     http_requests_total: Labeled = Labeled::new("status", STATUS_CLASSES.iter().copied()), "Requests to the HTTP API, by class of status";
     http_request_duration_seconds: Histogram = seconds(), "Time a request to the HTTP API took";
     auth_attempts_total: Labeled = Labeled::new("result", AUTH_RESULTS.iter().copied()), "Attempts to register, sign in or renew tokens";
+    mails_total: Labeled = Labeled::new("result", MAIL_RESULTS.iter().copied()), "Attempts to hand mail over";
     entries_appended_total: Labeled = Labeled::new("kind", entry::KINDS.iter().copied()), "Entries acknowledged, by kind";
     append_duration_seconds: Histogram = seconds(), "Time an append to the log took until it was durable";
     append_batch_rows: Histogram = Histogram::new((0..11).map(|n| f64::from(1 << n))), "Rows of an append";

@@ -3,12 +3,13 @@
 //! What ends sessions (a new password, disabling) does so in the same write, by `tokens_after`: every access and refresh
 //! token issued before it is refused from then on. Closing the sockets at once is the caller's part.
 
+use super::deletion;
 use super::passwords::Passwords;
 use super::{failed, now};
 use crate::config;
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::{Millis, UserId};
-use crate::storage::{UserRow, Users};
+use crate::storage::{Store, UserRow};
 use std::sync::Arc;
 
 /// Changes of one row that may collide before the caller is told to try again.
@@ -19,7 +20,7 @@ pub const PAGE_MAX: usize = 1_000;
 /// The accounts. Clones share the store and the hash threads.
 #[derive(Clone)]
 pub struct Accounts {
-    users: Arc<dyn Users>,
+    users: Arc<dyn Store>,
     passwords: Passwords,
 }
 
@@ -35,7 +36,7 @@ fn bad_credentials() -> ApiError {
 
 impl Accounts {
     /// Starts the hash threads.
-    pub fn new(users: Arc<dyn Users>, config: &config::Auth) -> Accounts {
+    pub fn new(users: Arc<dyn Store>, config: &config::Auth) -> Accounts {
         Accounts { users, passwords: Passwords::new(config) }
     }
 
@@ -47,7 +48,7 @@ impl Accounts {
         Passwords::acceptable(password)?;
         let taken = || ApiError::new(Code::Conflict, format!("the user name {name} is taken"));
         // Looked up first so that a taken name costs no hashing; the store decides in the end.
-        if self.users.user_by_name(name).await.map_err(failed)?.is_some() {
+        if self.users.user_by_name(name).await.map_err(failed)?.is_some() || deletion::was_deleted(&*self.users, name).await? {
             return Err(taken());
         }
         let row = UserRow {
@@ -60,7 +61,15 @@ impl Accounts {
             status: String::new(),
             last_seen: 0,
         };
-        if self.users.create_user(row.clone()).await.map_err(failed)? { Ok(row) } else { Err(taken()) }
+        if !self.users.create_user(row.clone()).await.map_err(failed)? {
+            return Err(taken());
+        }
+        // A name becomes free only after it was noted as deleted; so this sees what came between the look above and the store.
+        if deletion::was_deleted(&*self.users, name).await? {
+            deletion::bury(&*self.users, row).await?;
+            return Err(taken());
+        }
+        Ok(row)
     }
 
     /// The account, if the password is its own. That an account is disabled is said only to who knows its password.
@@ -79,6 +88,42 @@ impl Accounts {
             self.strengthen(&row, password).await;
         }
         Ok(row)
+    }
+
+    /// Whether the password is the account's own: `BadCredentials` when it is not. For who is signed in and asks for something grave.
+    pub async fn confirm(&self, row: &UserRow, password: &str) -> Result<(), ApiError> {
+        let same = Passwords::acceptable(password).is_ok() && self.passwords.check(password.into(), Some(row.password.clone())).await?;
+        if same { Ok(()) } else { Err(ApiError::new(Code::BadCredentials, "the password is wrong")) }
+    }
+
+    /// Gives the account a new password and ends every session of it, unless anything has ended them since the account was as in `was`.
+    pub async fn replace_password(&self, was: &UserRow, password: &str) -> Result<UserRow, ApiError> {
+        let hash = self.hash_of(password).await?;
+        self.replace_hash(was.user, was.tokens_after, &hash).await
+    }
+
+    /// The hash of a password that may be used.
+    pub async fn hash_of(&self, password: &str) -> Result<String, ApiError> {
+        Passwords::acceptable(password)?;
+        self.passwords.hash(password.into()).await
+    }
+
+    /// Gives the account a password by its hash, and ends every session of it, if its `tokens_after` is still this.
+    pub async fn replace_hash(&self, user: UserId, tokens_after: Millis, hash: &str) -> Result<UserRow, ApiError> {
+        for _ in 0..TRIES {
+            let was = self.users.user(user).await.map_err(failed)?.filter(|row| row.tokens_after == tokens_after && !row.disabled);
+            let was = was.ok_or_else(|| ApiError::new(Code::TokenRevoked, "the account was changed meanwhile; sign in again"))?;
+            let row = UserRow { password: hash.into(), tokens_after: after_now(was.tokens_after), ..was.clone() };
+            if self.users.replace_user(&was, row.clone()).await.map_err(failed)? {
+                return Ok(row);
+            }
+        }
+        Err(ApiError::new(Code::Unavailable, "the account is being changed by others"))
+    }
+
+    /// An account by its id.
+    pub async fn by_id(&self, user: UserId) -> Result<Option<UserRow>, ApiError> {
+        self.users.user(user).await.map_err(failed)
     }
 
     /// Sets a new password and ends every session of the account.
@@ -144,6 +189,6 @@ impl Accounts {
 }
 
 /// A `tokens_after` that is later than every token issued up to now, and than it was.
-fn after_now(was: Millis) -> Millis {
+pub(super) fn after_now(was: Millis) -> Millis {
     (now() + 1).max(was + 1)
 }

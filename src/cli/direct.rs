@@ -103,7 +103,7 @@ impl Direct {
         if user.disabled {
             return Err(Failure::Failed(format!("{name} is disabled")));
         }
-        let tokens = Tokens::new(self.secrets.signing.expose().as_bytes(), &self.config.auth);
+        let tokens = Tokens::of(&self.secrets.signing, &self.config.auth);
         let tokens = Arc::new(tokens.map_err(|e| Failure::Config(e.to_string()))?);
         // Nobody is connected to a server that does not run.
         let sessions = Sessions::new(self.store.clone(), tokens, &self.config.auth, Arc::new(|_, _| ()));

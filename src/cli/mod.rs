@@ -18,6 +18,7 @@ pub mod check;
 mod config;
 mod dev;
 mod direct;
+mod keys;
 mod operator;
 mod sabotage_list;
 mod serve;
@@ -48,6 +49,8 @@ enum Command {
     User(user::Args),
     /// Issue an access token for an account.
     Token(token::Args),
+    /// List and rotate the keys that sign access tokens.
+    Keys(keys::Args),
     /// Write, check and show configuration.
     Config(config::Args),
     /// Chat from a terminal.
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => dev::run(args),
         Command::User(args) => user::run(args),
         Command::Token(args) => token::run(args),
+        Command::Keys(args) => keys::run(args),
         Command::Check(args) => return check::run(args),
         Command::Config(args) => config::run(args),
         Command::Chat(args) => return chat::run(args),

@@ -3,7 +3,12 @@
 //! | public | |
 //! |---|---|
 //! | `GET /` | what this is |
-//! | `POST /v1/auth/register` `login` `refresh` `logout` | [`auth`] |
+//! | `POST /v1/auth/register` `login` `login/mfa` `refresh` `logout` | [`auth`] |
+//! | `POST /v1/auth/password/forgot` `reset`, `PUT /v1/me/password` | [`password`] |
+//! | `POST /v1/auth/email/verify`, `PUT DELETE /v1/me/email` | [`email`] |
+//! | `GET /v1/me/devices`, `DELETE /v1/me/devices/{device}` | [`devices`] |
+//! | `POST DELETE /v1/me/totp`, `POST /v1/me/totp/confirm` | [`totp`] |
+//! | `DELETE /v1/me`, `GET /v1/me/export` | [`deletion`], [`export`] |
 //! | `GET /v1/me`, `GET /v1/users/by-name/{name}` | [`users`] |
 //! | `GET /v1/contacts`, `PUT DELETE /v1/contacts/{user}`, `PUT DELETE /v1/blocks/{user}` | [`contacts`] |
 //! | `GET /livez`, `GET /readyz` | [`health`] |
@@ -11,15 +16,19 @@
 //! | operators' listener | |
 //! |---|---|
 //! | `GET /metrics`, `/livez`, `/readyz` | [`health`] |
-//! | `/admin/…` (with the admin token) | [`admin`] |
+//! | `/admin/…` (with the admin token) | [`admin`], [`keys`] |
 //!
 //! Every error is a problem+json ([`error`]); every method that an address does not have is a 405 with `Allow`. Handlers
 //! read and write accounts and contacts themselves; what sockets must learn of goes through [`NodePort`].
 
 use crate::auth::accounts::Accounts;
+use crate::auth::emails::Emails;
 use crate::auth::limits::Limits;
+use crate::auth::mail::Mailer;
+use crate::auth::onetime::OneTime;
 use crate::auth::sessions::Sessions;
-use crate::auth::tokens::{KeyError, Tokens};
+use crate::auth::tokens::Tokens;
+use crate::auth::totp::SecondFactor;
 use crate::config::Config;
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::Caller;
@@ -37,15 +46,28 @@ use async_trait::async_trait;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 pub mod admin;
 pub mod auth;
 pub mod contacts;
+pub mod cookie;
+pub mod deletion;
+pub mod devices;
+pub mod email;
 pub mod error;
+pub mod export;
 pub mod health;
+pub mod keys;
+pub mod page;
+pub mod password;
 pub mod server;
 pub mod socket;
+pub mod totp;
 pub mod users;
+
+/// What authenticator apps show beside an account's name.
+const ISSUER: &str = "Hubbub";
 
 /// How the node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +107,14 @@ pub struct Api {
     pub tokens: Arc<Tokens>,
     /// Devices and refresh tokens.
     pub sessions: Sessions,
+    /// E-mail addresses.
+    pub emails: Emails,
+    /// One-time links.
+    pub links: OneTime,
+    /// Second factors.
+    pub second_factor: SecondFactor,
+    /// Mail.
+    pub mailer: Mailer,
     /// Rate limits.
     pub limits: Limits,
     /// The node.
@@ -92,24 +122,37 @@ pub struct Api {
     /// What operators must present; when it is empty nobody is let in.
     admin_token: String,
     contact_locks: contacts::PairLocks,
+    /// Wakes [`deletion::work`].
+    deletions: Notify,
+    /// Places of exports that are being written.
+    exports: Arc<Semaphore>,
+    /// Held while the keys are rotated.
+    rotation: Mutex<()>,
 }
 
 impl Api {
-    /// Puts the parts together. `secret` signs access tokens.
+    /// Puts the parts together. `tokens` signs access tokens; `Err` says what cannot be used.
     pub fn new(
         config: Arc<Config>,
         store: Arc<dyn Store>,
         node: Arc<dyn NodePort>,
-        secret: &[u8],
+        tokens: Tokens,
         admin_token: String,
-    ) -> Result<Api, KeyError> {
-        let tokens = Arc::new(Tokens::new(secret, &config.auth)?);
+    ) -> Result<Api, String> {
+        let tokens = Arc::new(tokens);
         let told = node.clone();
         let announce = Arc::new(move |user, device| told.revoked(user, device));
         Ok(Api {
             accounts: Accounts::new(store.clone(), &config.auth),
             sessions: Sessions::new(store.clone(), tokens.clone(), &config.auth, announce),
+            emails: Emails::new(store.clone()),
+            links: OneTime::new(store.clone()),
+            second_factor: SecondFactor::new(store.clone(), ISSUER),
+            mailer: Mailer::new(&config.mail, &config.storage.data_dir)?,
             limits: Limits::new(&config.auth, &config.limits),
+            deletions: Notify::new(),
+            exports: Arc::new(Semaphore::new(export::AT_ONCE)),
+            rotation: Mutex::new(()),
             contact_locks: contacts::PairLocks::default(),
             config,
             store,
@@ -127,9 +170,13 @@ pub fn routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig) {
         cfg.app_data(api);
         api_at(cfg, "/v1/auth/register", "POST", [web::post().to(auth::register)]);
         api_at(cfg, "/v1/auth/login", "POST", [web::post().to(auth::login)]);
+        api_at(cfg, "/v1/auth/login/mfa", "POST", [web::post().to(auth::second_step)]);
+        api_at(cfg, "/v1/auth/password/forgot", "POST", [web::post().to(password::forgot)]);
+        api_at(cfg, "/v1/auth/password/reset", "POST", [web::post().to(password::reset)]);
+        api_at(cfg, "/v1/auth/email/verify", "POST", [web::post().to(email::verify)]);
         api_at(cfg, "/v1/auth/refresh", "POST", [web::post().to(auth::refresh)]);
         api_at(cfg, "/v1/auth/logout", "POST", [web::post().to(auth::logout)]);
-        api_at(cfg, "/v1/me", "GET, HEAD", [get().to(users::me)]);
+        own(cfg);
         api_at(cfg, "/v1/users/by-name/{name}", "GET, HEAD", [get().to(users::by_name)]);
         api_at(cfg, "/v1/contacts", "GET, HEAD", [get().to(contacts::list)]);
         api_at(cfg, "/v1/contacts/{user}", "PUT, DELETE", [web::put().to(contacts::ask), web::delete().to(contacts::remove)]);
@@ -140,6 +187,18 @@ pub fn routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig) {
         plain_at(cfg, "/", "GET, HEAD", [get().to(health::front_page)]);
         cfg.default_service(web::route().to(error::not_found));
     }
+}
+
+/// One's own account.
+fn own(cfg: &mut web::ServiceConfig) {
+    api_at(cfg, "/v1/me", "GET, HEAD, DELETE", [get().to(users::me), web::delete().to(deletion::delete)]);
+    api_at(cfg, "/v1/me/password", "PUT", [web::put().to(password::change)]);
+    api_at(cfg, "/v1/me/email", "PUT, DELETE", [web::put().to(email::set), web::delete().to(email::remove)]);
+    api_at(cfg, "/v1/me/devices", "GET, HEAD", [get().to(devices::list)]);
+    api_at(cfg, "/v1/me/devices/{device}", "DELETE", [web::delete().to(devices::revoke)]);
+    api_at(cfg, "/v1/me/totp", "POST, DELETE", [web::post().to(totp::begin), web::delete().to(totp::remove)]);
+    api_at(cfg, "/v1/me/totp/confirm", "POST", [web::post().to(totp::confirm)]);
+    api_at(cfg, "/v1/me/export", "GET, HEAD", [get().to(export::export)]);
 }
 
 /// All routes of the operators' listener.
@@ -155,6 +214,8 @@ pub fn admin_routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig)
         plain_at(cfg, "/admin/users/{name}/enable", "POST", [web::post().to(admin::enable)]);
         plain_at(cfg, "/admin/users/{name}/password", "POST", [web::post().to(admin::password)]);
         plain_at(cfg, "/admin/users/{name}/token", "POST", [web::post().to(admin::token)]);
+        plain_at(cfg, "/admin/keys", "GET, HEAD", [get().to(keys::list)]);
+        plain_at(cfg, "/admin/keys/rotate", "POST", [web::post().to(keys::rotate)]);
         plain_at(cfg, "/admin/fault", "POST", [web::post().to(admin::fault)]);
         cfg.default_service(web::route().to(error::not_found));
     }

@@ -181,7 +181,7 @@ fn allowed(req: &HttpRequest, api: &Api, doors: &Doors) -> Result<(), (&'static 
 }
 
 /// Programs send no Origin; a browser's must be this server's own, or one that is configured.
-fn origin_allowed(req: &HttpRequest, origins: &[String]) -> bool {
+pub(super) fn origin_allowed(req: &HttpRequest, origins: &[String]) -> bool {
     let Some(origin) = req.headers().get(header::ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
     let own = req.headers().get(header::HOST).and_then(|h| h.to_str().ok());

@@ -58,7 +58,8 @@ fn world_with(change: impl FnOnce(&mut Config)) -> World {
     change(&mut config);
     let store = EmbeddedStore::open(dir.path(), Default::default()).unwrap();
     let node = Arc::new(FakeNode::default());
-    let api = Api::new(Arc::new(config), store, node.clone(), &[1; 32], ADMIN.into()).unwrap();
+    let tokens = Tokens::new(&[1; 32], &config.auth).unwrap();
+    let api = Api::new(Arc::new(config), store, node.clone(), tokens, ADMIN.into()).unwrap();
     World { api: web::Data::new(api), node, _dir: dir }
 }
 
@@ -437,7 +438,8 @@ async fn operators_manage_accounts_and_nobody_else_does() {
     // Without a token configured nobody gets in, not even with an empty one.
     let dir = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(dir.path(), Default::default()).unwrap();
-    let api = Api::new(w.api.config.clone(), store, w.node.clone(), &[1; 32], String::new()).unwrap();
+    let api =
+        Api::new(w.api.config.clone(), store, w.node.clone(), Tokens::new(&[1; 32], &w.api.config.auth).unwrap(), String::new()).unwrap();
     let open = init_service(App::new().configure(admin_routes(web::Data::new(api)))).await;
     call(&open, with_token("GET", "/admin/users", "")).await.problem(401, "unauthorized");
     call(&open, request("GET", "/admin/users")).await.problem(401, "unauthorized");

@@ -17,7 +17,7 @@ pub mod embedded;
 pub mod record;
 pub mod records;
 
-pub use records::{Records, RecordWrite, Table};
+pub use records::{RecordWrite, Records, Table};
 
 /// Why a storage call did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
