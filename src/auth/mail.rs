@@ -153,7 +153,10 @@ impl Shared {
         let mut pause = self.pause;
         for attempt in 1..=self.attempts_max {
             match self.attempt(mail).await {
-                Ok(()) => return metrics().mails_total.of("sent").inc(),
+                Ok(()) => {
+                    metrics().mails_total.of("sent").inc();
+                    return;
+                }
                 Err(MailError::Later(error)) if attempt < self.attempts_max => {
                     metrics().mails_total.of("retried").inc();
                     tracing::info!(%error, attempt, "a mail could not be handed over; it is tried again");

@@ -6,6 +6,7 @@ mod config;
 mod golden;
 mod house;
 mod house_docs;
+mod identity;
 mod limits;
 mod powercut_store;
 mod powercut_tool;
