@@ -5,7 +5,7 @@
 //! page of another origin can set without being allowed to: each of the three would do, and none is relied on alone.
 
 use super::Api;
-use super::socket::origin_allowed;
+use super::peer::{self, origin_allowed};
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::Millis;
 use actix_web::cookie::time::Duration;
@@ -65,9 +65,10 @@ fn cookie(req: &HttpRequest, value: &str, seconds: i64) -> Cookie<'static> {
 
 /// The page is one of this machine, without TLS: there `Secure` would keep some browsers from taking the cookie, and nobody listens.
 fn is_plain_loopback(req: &HttpRequest) -> bool {
+    let client = peer::client(req);
     let text = |name| req.headers().get(name).and_then(|v: &header::HeaderValue| v.to_str().ok());
-    let plain = text(header::ORIGIN).is_some_and(|origin| origin.starts_with("http://"));
-    let host = text(header::HOST).unwrap_or_default();
+    let plain = !client.secure && text(header::ORIGIN).is_some_and(|origin| origin.starts_with("http://"));
+    let host = client.host.as_deref().or(text(header::HOST)).unwrap_or_default();
     let host = host.strip_prefix('[').and_then(|h| h.split_once(']')).map_or_else(|| host.split(':').next().unwrap_or(host), |(h, _)| h);
     let loopback = host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback());
     plain && loopback

@@ -16,7 +16,7 @@
 //! | operators' listener | |
 //! |---|---|
 //! | `GET /metrics`, `/livez`, `/readyz` | [`health`] |
-//! | `/admin/…` (with the admin token) | [`admin`], [`keys`] |
+//! | `/admin/…` (with the admin token) | [`admin`], [`keys`], [`audit`] |
 //!
 //! Every error is a problem+json ([`error`]); every method that an address does not have is a 405 with `Allow`. Handlers
 //! read and write accounts and contacts themselves; what sockets must learn of goes through [`NodePort`].
@@ -39,16 +39,18 @@ use crate::telemetry::metrics;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::guard::{Any, Get, Head};
-use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::header;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{HttpRequest, Resource, ResponseError, Route, web};
 use async_trait::async_trait;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{Mutex, Notify, Semaphore};
 
 pub mod admin;
+pub mod arrival;
+pub mod audit;
 pub mod auth;
 pub mod contacts;
 pub mod cookie;
@@ -57,12 +59,15 @@ pub mod devices;
 pub mod email;
 pub mod error;
 pub mod export;
+pub mod headers;
 pub mod health;
 pub mod keys;
 pub mod page;
 pub mod password;
+pub mod peer;
 pub mod server;
 pub mod socket;
+pub mod tls;
 pub mod totp;
 pub mod users;
 
@@ -119,6 +124,10 @@ pub struct Api {
     pub limits: Limits,
     /// The node.
     pub node: Arc<dyn NodePort>,
+    /// Whom to believe about clients' addresses.
+    pub proxies: peer::Proxies,
+    /// What administrators did.
+    pub audit: audit::Audit,
     /// What operators must present; when it is empty nobody is let in.
     admin_token: String,
     contact_locks: contacts::PairLocks,
@@ -153,6 +162,8 @@ impl Api {
             deletions: Notify::new(),
             exports: Arc::new(Semaphore::new(export::AT_ONCE)),
             rotation: Mutex::new(()),
+            proxies: peer::Proxies::new(&config.proxy),
+            audit: audit::Audit::new(store.clone(), &config.audit),
             contact_locks: contacts::PairLocks::default(),
             config,
             store,
@@ -216,6 +227,7 @@ pub fn admin_routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig)
         plain_at(cfg, "/admin/users/{name}/token", "POST", [web::post().to(admin::token)]);
         plain_at(cfg, "/admin/keys", "GET, HEAD", [get().to(keys::list)]);
         plain_at(cfg, "/admin/keys/rotate", "POST", [web::post().to(keys::rotate)]);
+        plain_at(cfg, "/admin/audit", "GET, HEAD", [get().to(audit::list)]);
         plain_at(cfg, "/admin/fault", "POST", [web::post().to(admin::fault)]);
         cfg.default_service(web::route().to(error::not_found));
     }
@@ -243,18 +255,15 @@ fn api_at<const N: usize>(cfg: &mut web::ServiceConfig, path: &str, allow: &'sta
 }
 
 async fn plain<B: MessageBody>(req: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, actix_web::Error> {
+    let api = req.app_data::<web::Data<Api>>().cloned();
+    let act = audit::Audit::of_request(&req);
     let mut response = next.call(req).await?;
-    let headers = response.headers_mut();
-    let mut put = |name: HeaderName, value: &'static str| {
-        if !headers.contains_key(&name) {
-            headers.insert(name, HeaderValue::from_static(value));
+    if let Some(api) = api {
+        headers::protect(&mut response, api.config.tls.hsts_s);
+        if let Some(act) = act {
+            api.audit.answered(act, &response).await;
         }
-    };
-    put(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    put(header::REFERRER_POLICY, "no-referrer");
-    put(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
-    // Answers are personal or change at once; tokens must never be kept by anything in between.
-    put(header::CACHE_CONTROL, "no-store");
+    }
     Ok(response)
 }
 
@@ -275,9 +284,9 @@ async fn counted<B: MessageBody>(req: ServiceRequest, next: Next<B>) -> Result<S
     Ok(response)
 }
 
-/// The address a request comes from, as the connection says; what a proxy claims is not believed.
+/// The address of the client a request comes from ([`peer`]).
 pub fn address(req: &HttpRequest) -> IpAddr {
-    req.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip())
+    peer::client(req).address
 }
 
 /// The token of an `Authorization: Bearer` header; `None` when there is none, or more than one.

@@ -269,6 +269,7 @@ async fn every_address_answers_other_methods_with_405_and_what_it_allows() {
         ("/admin/users/alice/enable", "POST"),
         ("/admin/users/alice/password", "POST"),
         ("/admin/users/alice/token", "POST"),
+        ("/admin/audit", "GET, HEAD"),
         ("/admin/fault", "POST"),
     ];
     let w = world();
