@@ -320,6 +320,8 @@ section! {
         faults: bool = false,
         /// Lose every n-th envelope of entries between rooms and hubs (which must then backfill); 0: none.
         lose_envelopes_every: u64 = 0,
+        /// Directory to serve the web app from, instead of the one in the binary; empty: the one in the binary.
+        app_dir: PathBuf = PathBuf::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | public | |
 //! |---|---|
-//! | `GET /` | what this is |
+//! | every other `GET` | the web app, [`app`] |
 //! | `POST /v1/auth/register` `login` `login/mfa` `refresh` `logout` | [`auth`] |
 //! | `POST /v1/auth/password/forgot` `reset`, `PUT /v1/me/password` | [`password`] |
 //! | `POST /v1/auth/email/verify`, `PUT DELETE /v1/me/email` | [`email`] |
@@ -49,6 +49,7 @@ use std::time::Instant;
 use tokio::sync::{Mutex, Notify, Semaphore};
 
 pub mod admin;
+pub mod app;
 pub mod arrival;
 pub mod audit;
 pub mod auth;
@@ -195,8 +196,7 @@ pub fn routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig) {
         // Without rate limit: load balancers ask often, and from one address.
         plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
         plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz_public)]);
-        plain_at(cfg, "/", "GET, HEAD", [get().to(health::front_page)]);
-        cfg.default_service(web::route().to(error::not_found));
+        cfg.default_service(web::route().to(app::serve));
     }
 }
 

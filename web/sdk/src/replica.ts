@@ -246,6 +246,7 @@ export class Replica {
     if (!room) this.rooms.set(told.room, (room = new RoomState(told.room, told.from)));
     room.standing(told);
     this.#arrived(room);
+    if (told.standing === "resync") this.#unmarkMessages(told.room);
     if (told.standing === "resync") this.#mark(`m${told.room}`, () => [{ drop: "messages", room: told.room, upTo: told.head }]);
     this.#changed(room, true);
     if (isNew) this.tell("joined", { room: told.room });
@@ -326,8 +327,10 @@ export class Replica {
     this.#keeping.delete(id);
     this.#arrived(undefined, id);
     for (const topic of ["rooms", `room:${id}`, `messages:${id}`, `typing:${id}`, `members:${id}`] as const) this.touched.add(topic);
-    for (const key of [...this.#writes.keys()]) if (key === `m${id}` || key.startsWith(`m${id}:`) || key === `m${id}<`) this.#writes.delete(key);
-    this.#mark(`r${id}`, () => [{ drop: "room", room: id }]);
+    this.#unmarkMessages(id);
+    // A key of its own: the room may come again before this is written, and is then put after it.
+    this.#writes.delete(`r${id}`);
+    this.#mark(`x${id}`, () => [{ drop: "room", room: id }]);
     this.tell("left", { room: id });
   }
 
@@ -401,8 +404,11 @@ export class Replica {
 
   /** Later marks of the same thing take the place of earlier ones: what is written is how it is then. */
   #mark(key: string, writes: () => Write[]): void {
-    this.#writes.delete(key);
     this.#writes.set(key, writes);
+  }
+
+  #unmarkMessages(id: Id): void {
+    for (const key of [...this.#writes.keys()]) if (key === `m${id}` || key.startsWith(`m${id}:`) || key === `m${id}<`) this.#writes.delete(key);
   }
 
   /** What has to be stored since the last call; all of it together is consistent. */
@@ -446,7 +452,10 @@ export class Replica {
       }
       this.touched.add("rooms").add(`room:${id}`).add(`messages:${id}`);
     }
-    for (const message of saved.messages) replaced.get(message.room)?.hold(message);
+    for (const message of saved.messages) {
+      const room = replaced.get(message.room);
+      if (room && message.seq > room.live().from) room.hold(message);
+    }
     const items = new Set(saved.outbox.map((i) => i.cid));
     for (const item of this.outbox.values()) {
       if (items.has(item.cid)) continue;

@@ -91,6 +91,17 @@ async function step(roll: (sides: number) => number, people: Person[], rooms: st
   if (roll(8) === 0) await new Promise((resolve) => setImmediate(resolve));
 }
 
+/** A request that is sent again is the same but for its number. */
+function sameEveryTime(frames: string[]): void {
+  const first = new Map<string, object>();
+  for (const frame of frames) {
+    const { ref: _, ...request } = JSON.parse(frame) as { ref: number; cid?: string };
+    if (request.cid === undefined) continue;
+    expect(request).toEqual(first.get(request.cid) ?? request);
+    first.set(request.cid, request);
+  }
+}
+
 async function run(seed: number): Promise<void> {
   const roll = dice(seed);
   const accounts = await friends(server, "alice", "bob", "carol");
@@ -108,6 +119,7 @@ async function run(seed: number): Promise<void> {
   for (const { client } of people) {
     await until("caught up, nothing left to send", () => client.status.caughtUp && client.outbox().length === 0);
   }
+  for (const { network } of people) sameEveryTime(network.sent);
   for (const [which, room] of rooms.entries()) {
     const entries = await log(server, accounts[0] as Account, room);
     const texts = entries.flatMap((e) => (e.body.message ? [e.body.message.text] : []));

@@ -31,7 +31,7 @@ test("a full outbox outlives the server's death and comes back once and in order
   const numbers = await Promise.all(tickets);
   expect(numbers.map((n) => n.seq)).toEqual([...numbers].map((n) => n.seq).sort((x, y) => x - y));
   expect(texts(await log(server, alice, room))).toEqual(numbered(150));
-  expect(a.outbox()).toEqual([]);
+  await settled(a);
 });
 
 test("a full outbox outlives the page: what another page finds in the store is sent once and in order", async () => {
@@ -89,7 +89,7 @@ test("what is refused is told, stays to be seen, and can be sent anew or taken b
   expect(a.discard(cid)).toBe(true);
   expect(a.pending(room)).toEqual([]);
   await expect(b.submit("kick", { room, user: alice.user })).rejects.toMatchObject({ code: "forbidden" });
-  expect(b.outbox()).toEqual([]);
+  await settled(b);
   expect(failed).toEqual(["send too_large", "send too_large"]);
 });
 
@@ -103,6 +103,7 @@ test("one's own changes are shown at once, and taken back when they are refused"
   const reacted = b.react(room, seq, "👍");
   expect(shown()?.reactions).toEqual([{ emoji: "👍", users: [bob.user] }]);
   await reacted;
+  expect(shown()?.reactions).toEqual([{ emoji: "👍", users: [bob.user] }]);
   const edited = b.edit(room, seq, "mine now");
   expect(shown()?.text).toBe("mine now");
   await expect(edited).rejects.toMatchObject({ code: "forbidden" });
@@ -141,4 +142,47 @@ test("a request too old to be recognised is looked for, then sent as if for the 
   } finally {
     await own.stop();
   }
+});
+
+test("a message that has to be sent again holds up those behind it: the order stays", async () => {
+  // Bursts of fifty, then five a second.
+  const slow = await Server.start({ "limits.requests_per_second": 5 });
+  try {
+    const [alice, bob] = (await friends(slow, "alice", "bob")) as [Account, Account];
+    const network = new Network();
+    const a = connect(slow, alice, { WebSocket: network.WebSocket });
+    const room = await group(slow, [alice, bob], [a]);
+    await Promise.all(numbered(55).map((text) => a.send(room, text)));
+    expect(texts(await log(slow, bob, room))).toEqual(numbered(55));
+    expect(network.made).toBe(1);
+  } finally {
+    await slow.stop();
+  }
+});
+
+test("nothing is transmitted before it is stored that it is", async () => {
+  const [alice, bob] = (await friends(server, "alice", "bob")) as [Account, Account];
+  let open: () => void = () => {};
+  let gate: Promise<void> | undefined;
+  class Slow extends MemoryStore {
+    override async write(writes: Parameters<MemoryStore["write"]>[0]): Promise<void> {
+      await gate;
+      await super.write(writes);
+    }
+  }
+  const network = new Network();
+  const store = new Slow();
+  const a = connect(server, alice, { store, WebSocket: network.WebSocket, format: "json" });
+  const room = await group(server, [alice, bob], [a]);
+  await settled(a);
+  gate = new Promise((resolve) => (open = resolve));
+  const ticket = a.send(room, "after the store");
+  // An answer to something later shows that there was time.
+  await a.request("rooms", {});
+  expect(network.sent.some((frame) => frame.includes("after the store"))).toBe(false);
+  open();
+  const { seq } = await ticket;
+  expect(seq).toBeGreaterThan(0);
+  const frame = JSON.parse(network.sent.find((f) => f.includes("after the store")) ?? "{}") as { since: number };
+  expect(frame.since).toBe(seq - 1);
 });

@@ -22,7 +22,7 @@ test("everything missed arrives, of every kind, after a reload", async () => {
   const room = await group(server, [alice, bob], [a, b]);
   const left = await group(server, [alice, bob], [a, b]);
   const [one, two, three] = [await a.send(room, "one"), await a.send(room, "two"), await a.send(room, "three")];
-  await until("bob has seen them", () => b.room(room)?.head === three.seq);
+  for (const each of [a, b]) await until("they have come", () => each.room(room)?.head === three.seq);
   b.close();
 
   await a.send(room, { text: "look", mentions: [bob.user], reply_to: one.seq });

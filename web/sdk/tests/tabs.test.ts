@@ -62,6 +62,7 @@ test("a tab that comes later is given what there is, and one that closes hands o
   const b = connect(server, bob);
   const room = await group(server, [alice, bob], [one, b]);
   await one.send(room, "one");
+  await settled(one);
   const two = tab();
   await two.caughtUp();
   expect(texts(two, room)).toEqual(["one"]);
@@ -104,12 +105,36 @@ test("the leading tab dies with a full outbox of both tabs: nothing is lost or d
   expect(other.most).toBe(1);
 });
 
+test("what a tab stored and nobody heard of is sent by the next leader", async () => {
+  const [alice, bob] = (await friends(server, "alice", "bob")) as [Account, Account];
+  const [browser, network, other] = [new Browser(), new Network(), new Network()];
+  const parts = browser.tab("alice");
+  const one = connect(server, alice, { ...parts, WebSocket: network.WebSocket });
+  await one.caughtUp();
+  const room = await group(server, [alice, bob], [one]);
+  const [next, two] = [connect(server, alice, { ...browser.tab("alice"), WebSocket: other.WebSocket }), connect(server, alice, browser.tab("alice"))];
+  for (const tab of [next, two]) await until("the room is known", () => tab.room(room)?.known);
+  // The leader hears nothing any more, but holds its lock; the other tab writes something and is closed.
+  network.down = true;
+  parts.kill(false);
+  network.cut();
+  const { cid } = two.send(room, "an orphan");
+  await until("it is stored", async () => (await parts.store.load()).outbox.some((i) => i.cid === cid));
+  two.close();
+  expect(next.outbox()).toEqual([]);
+  browser.locks.die("alice");
+  await until("the next leader sends it", () => texts(next, room).includes("an orphan"));
+  await settled(next);
+  expect((await log(server, alice, room)).filter((e) => e.cid === cid).length).toBe(1);
+});
+
 test("everything is there again when the browser is opened anew, without a connection", async () => {
   const [alice, bob] = (await friends(server, "alice", "bob")) as [Account, Account];
   const browser = new Browser();
   const one = connect(server, alice, browser.tab("alice"));
   const room = await group(server, [alice, bob], [one]);
   await one.send(room, "kept");
+  await settled(one);
   one.setDraft(room, "a draft");
   one.close();
   void one.send(room, "to be sent");

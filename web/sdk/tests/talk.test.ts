@@ -23,8 +23,14 @@ describe.each(["msgpack", "json"] as const)("over %s", (format) => {
     const ticket = a.send(room, "hello, bob");
     expect(a.pending(room).map((p) => [p.cid, p.text, p.state])).toEqual([[ticket.cid, "hello, bob", "pending"]]);
     const { seq } = await ticket;
+    // At no time is it shown nowhere, or twice.
+    const places = () => [...mine.get().pending, ...mine.get().messages].filter((m) => m.cid === ticket.cid).length;
+    expect(places()).toBe(1);
+    await until("it is in alice's timeline", () => {
+      expect(places()).toBe(1);
+      return mine.get().messages.some((m) => m.seq === seq && m.cid === ticket.cid);
+    });
     expect(a.pending(room)).toEqual([]);
-    await until("it is in alice's timeline", () => mine.get().messages.some((m) => m.seq === seq && m.cid === ticket.cid));
     await until("it is in bob's timeline", () => theirs.get().messages.at(-1)?.text === "hello, bob");
     expect(b.room(room)).toMatchObject({ kind: "direct", peer: alice.user, unread: 1 });
     expect(b.unread()).toEqual({ unread: 1, mentions: 0, rooms: 1 });

@@ -29,7 +29,7 @@ export class Server {
 
   static async start(settings: Record<string, string | number> = {}): Promise<Server> {
     if (!existsSync(BINARY)) throw new Error(`${BINARY} is not there: run cargo build, or say where it is with HUBBUB_BIN`);
-    const all = { "auth.argon2_memory_kib": 64, "auth.argon2_passes": 1, "auth.attempts_per_minute": 10_000, ...settings };
+    const all = { "auth.argon2_memory_kib": 64, "auth.argon2_passes": 1, "auth.attempts_per_minute": 10_000, "presence.offline_debounce_ms": 100, ...settings };
     const server = new Server(Object.entries(all).flatMap(([k, v]) => ["--set", `${k}=${v}`]));
     await server.run("127.0.0.1:0");
     return server;

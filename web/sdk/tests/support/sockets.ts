@@ -7,6 +7,10 @@ export class Network {
   /** Ever made. */
   made = 0;
   down = false;
+  /** Nothing from the server comes through, and nothing says so. */
+  silent = false;
+  /** Text frames that were sent. */
+  readonly sent: string[] = [];
   /** The next frame from the server that holds this text is lost. */
   lose: string | undefined;
   readonly #open = new Set<WebSocket>();
@@ -21,11 +25,16 @@ export class Network {
         this.on("close", () => network.#open.delete(this));
       }
       override emit(event: string | symbol, ...args: unknown[]): boolean {
+        if (event === "message" && network.silent) return true;
         if (event === "message" && network.lose && String(args[0]).includes(network.lose)) {
           network.lose = undefined;
           return true;
         }
         return super.emit(event, ...args);
+      }
+      override send(data: never, ...more: never[]): void {
+        if (typeof data === "string") network.sent.push(data);
+        super.send(data, ...more);
       }
       // A client that closes a socket has left it, whenever its end is told.
       override close(code?: number, reason?: string): void {
