@@ -22,7 +22,7 @@ use crate::http::tls::Tls;
 use crate::http::{Api, NodePort, NodeStatus};
 use crate::protocol::entry::Caller;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
-use crate::protocol::ops::{self, Request};
+use crate::protocol::ops::{self, PresencePush, Request};
 use crate::storage::Store;
 use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use crate::telemetry::{self, metrics};
@@ -113,6 +113,7 @@ async fn live(config: Arc<Config>, mode: Mode, secrets: secrets::Secrets, store:
     let (admin, admin_address) = crate::http::admin::start(&config.admin, api.clone()).map_err(failed("admin.listen"))?;
     actix::spawn(crate::http::deletion::work(api.clone().into_inner()));
     let server = crate::http::server::start(&config, listener, tls.clone(), api.clone(), doors.clone()).map_err(failed("http.listen"))?;
+    actix::spawn(crate::http::idempotency::sweep_for_ever(store.clone()));
     let (server_handle, admin_handle) = (server.handle(), admin.handle());
     actix::spawn(async move {
         let _ = server.await;
@@ -257,6 +258,12 @@ impl NodePort for Port {
             self.node.router.to_presence(user, PresenceMsg::Unwatch { watcher: other, hub: None });
             self.node.router.to_presence(user, PresenceMsg::Event(UserEvent::Contact { other }));
         }
+    }
+    fn status_changed(&self, user: UserId, status: String) {
+        self.node.router.to_presence(user, PresenceMsg::Status(status));
+    }
+    async fn presence(&self, users: &[UserId]) -> Vec<PresencePush> {
+        self.node.router.presences(users).await
     }
     async fn ask(&self, caller: Caller, request: Request) -> Result<ops::Ok, ApiError> {
         crate::actors::asking::ask(&self.node, caller, request).await

@@ -56,6 +56,8 @@ pub enum PresenceMsg {
         /// What the user is now.
         reply: Option<oneshot::Sender<PresencePush>>,
     },
+    /// Somebody wants to know what the user is now.
+    Look(oneshot::Sender<PresencePush>),
     /// A contact need not, or must not, be told any more.
     Unwatch {
         /// The contact.
@@ -180,10 +182,17 @@ impl Presence {
                 hubs.push(hub);
             }
         }
-        match reply {
-            Some(reply) if self.known => drop(reply.send(self.push())),
-            Some(reply) => self.early.push(reply),
-            None => {}
+        if let Some(reply) = reply {
+            self.answer(reply);
+        }
+    }
+
+    /// Says what the user is, as soon as that is known.
+    fn answer(&mut self, reply: oneshot::Sender<PresencePush>) {
+        if self.known {
+            let _ = reply.send(self.push());
+        } else {
+            self.early.push(reply);
         }
     }
 
@@ -256,6 +265,10 @@ impl Handler<PresenceMsg> for Presence {
             }
             PresenceMsg::Watch { watcher, hub, reply } => {
                 self.watch(watcher, hub, reply);
+                Vec::new()
+            }
+            PresenceMsg::Look(reply) => {
+                self.answer(reply);
                 Vec::new()
             }
             PresenceMsg::Unwatch { watcher, hub } => {

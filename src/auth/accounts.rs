@@ -60,6 +60,8 @@ impl Accounts {
             created: now(),
             status: String::new(),
             last_seen: 0,
+            display_name: String::new(),
+            avatar_url: String::new(),
         };
         if !self.users.create_user(row.clone()).await.map_err(failed)? {
             return Err(taken());
@@ -163,6 +165,19 @@ impl Accounts {
     pub async fn by_name(&self, name: &str) -> Result<UserRow, ApiError> {
         let row = if valid_name(name) { self.users.user_by_name(name).await.map_err(failed)? } else { None };
         row.ok_or_else(|| ApiError::new(Code::NotFound, "no such user"))
+    }
+
+    /// Changes an account's row, if `change` agrees to what it is now. What ends sessions has methods of its own.
+    pub async fn edit(&self, user: UserId, change: impl Fn(&mut UserRow) -> Result<(), ApiError>) -> Result<UserRow, ApiError> {
+        for _ in 0..TRIES {
+            let was = self.users.user(user).await.map_err(failed)?.ok_or_else(|| ApiError::new(Code::NotFound, "no such user"))?;
+            let mut row = was.clone();
+            change(&mut row)?;
+            if row == was || self.users.replace_user(&was, row.clone()).await.map_err(failed)? {
+                return Ok(row);
+            }
+        }
+        Err(ApiError::new(Code::Unavailable, "the account is being changed by others"))
     }
 
     /// Reads, changes and compares-and-sets until nobody else was in between.

@@ -118,6 +118,8 @@ pub(super) async fn bury(store: &dyn Store, row: UserRow) -> Result<(), ApiError
         row.name.clone_from(&name);
         row.password.clear();
         row.status.clear();
+        row.display_name.clear();
+        row.avatar_url.clear();
         row.last_seen = 0;
     })
     .await

@@ -69,6 +69,8 @@ mod tests {
             created: 1,
             status: String::new(),
             last_seen: 0,
+            display_name: String::new(),
+            avatar_url: String::new(),
         }
     }
 }

@@ -273,7 +273,7 @@ section! {
     }
 }
 section! {
-    /// Rate limits. Each is a bucket: so many per second on average, and a burst of ten seconds' worth.
+    /// Rate limits. Each is a bucket: so many per second on average, and a burst of ten seconds' (keys: a day's) worth.
     #[derive(Debug)]
     Limits {
         /// Requests per user and second; 0: no limit.
@@ -282,6 +282,8 @@ section! {
         http_per_second: u32 = 100,
         /// New sockets per address and second; 0: no limit.
         connects_per_second: u32 = 500,
+        /// `Idempotency-Key`s of a user per day, each kept for a day (about 1 KiB); 0: no limit.
+        idempotency_keys_per_day: u32 = 100_000,
     }
 }
 section! {

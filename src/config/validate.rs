@@ -115,6 +115,7 @@ impl Config {
             ("limits.requests_per_second", self.limits.requests_per_second),
             ("limits.http_per_second", self.limits.http_per_second),
             ("limits.connects_per_second", self.limits.connects_per_second),
+            ("limits.idempotency_keys_per_day", self.limits.idempotency_keys_per_day),
         ] {
             f.unless(value != 0, key, "is 0: no limit");
         }

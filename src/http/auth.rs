@@ -13,7 +13,7 @@ use crate::storage::UserRow;
 use crate::telemetry::metrics;
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
-use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, web};
 use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
@@ -42,9 +42,14 @@ impl FromRequest for SignedIn {
             let claims = api.tokens.verify(token, now())?;
             Ok((api, claims))
         });
+        let req = req.clone();
         Box::pin(async move {
             let (api, claims) = verified?;
-            Ok(SignedIn { user: api.sessions.check_live(&claims).await?, claims })
+            let user = api.sessions.check_live(&claims).await?;
+            if let Some(standing) = api.limits.request_standing(user.user)? {
+                req.extensions_mut().insert(standing);
+            }
+            Ok(SignedIn { user, claims })
         })
     }
 }

@@ -43,6 +43,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 struct Account {
     user: UserId,
     name: String,
+    display_name: String,
+    avatar_url: String,
     status: String,
     created: Millis,
     last_seen: Millis,
@@ -176,6 +178,8 @@ async fn account(api: &Api, me: &SignedIn) -> Result<Account, ApiError> {
     Ok(Account {
         user: row.user,
         name: row.name,
+        display_name: row.display_name,
+        avatar_url: row.avatar_url,
         status: row.status,
         created: row.created,
         last_seen: row.last_seen,

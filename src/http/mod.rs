@@ -9,8 +9,9 @@
 //! | `GET /v1/me/devices`, `DELETE /v1/me/devices/{device}` | [`devices`] |
 //! | `POST DELETE /v1/me/totp`, `POST /v1/me/totp/confirm` | [`totp`] |
 //! | `DELETE /v1/me`, `GET /v1/me/export` | [`deletion`], [`export`] |
-//! | `GET /v1/me`, `GET /v1/users/by-name/{name}` | [`users`] |
-//! | `GET /v1/contacts`, `PUT DELETE /v1/contacts/{user}`, `PUT DELETE /v1/blocks/{user}` | [`contacts`] |
+//! | `GET PATCH /v1/me`, `GET /v1/users/{user}`, `GET /v1/users/by-name/{name}` | [`users`] |
+//! | `GET /v1/contacts` `contacts/presence` `blocks`, `PUT DELETE /v1/contacts/{user}` `blocks/{user}` | [`contacts`] |
+//! | `GET /v1/openapi.json`, `GET /docs/` | [`openapi`] |
 //! | `GET /livez`, `GET /readyz` | [`health`] |
 //!
 //! | operators' listener | |
@@ -18,12 +19,14 @@
 //! | `GET /metrics`, `/livez`, `/readyz` | [`health`] |
 //! | `/admin/…` (with the admin token) | [`admin`], [`keys`], [`audit`] |
 //!
-//! Every error is a problem+json ([`error`]); every method that an address does not have is a 405 with `Allow`. Handlers
-//! read and write accounts and contacts themselves; what sockets must learn of goes through [`NodePort`].
+//! Every error is a problem+json ([`error`]); every method that an address does not have is a 405 with `Allow`, and OPTIONS says which
+//! it has. What several handlers share: pages of lists ([`page`]), tags and conditions ([`etag`]), `Idempotency-Key` ([`idempotency`]),
+//! other origins ([`cors`]), the document of all of it ([`openapi`]). Handlers read and write accounts and contacts themselves; what
+//! sockets must learn of goes through [`NodePort`].
 
 use crate::auth::accounts::Accounts;
 use crate::auth::emails::Emails;
-use crate::auth::limits::Limits;
+use crate::auth::limits::{Limits, Standing};
 use crate::auth::mail::Mailer;
 use crate::auth::onetime::OneTime;
 use crate::auth::sessions::Sessions;
@@ -33,15 +36,16 @@ use crate::config::Config;
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::Caller;
 use crate::protocol::ids::{DeviceId, UserId};
-use crate::protocol::ops::{self, Request};
+use crate::protocol::ops::{self, PresencePush, Request};
 use crate::storage::Store;
 use crate::telemetry::metrics;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::guard::{Any, Get, Head};
-use actix_web::http::header;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{HttpRequest, Resource, ResponseError, Route, web};
+use actix_web::{HttpMessage, HttpRequest, Resource, ResponseError, Route, web};
 use async_trait::async_trait;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -55,14 +59,18 @@ pub mod audit;
 pub mod auth;
 pub mod contacts;
 pub mod cookie;
+pub mod cors;
 pub mod deletion;
 pub mod devices;
 pub mod email;
 pub mod error;
+pub mod etag;
 pub mod export;
 pub mod headers;
 pub mod health;
+pub mod idempotency;
 pub mod keys;
+pub mod openapi;
 pub mod page;
 pub mod password;
 pub mod peer;
@@ -93,6 +101,10 @@ pub trait NodePort: Send + Sync {
     fn revoked(&self, user: UserId, device: Option<DeviceId>);
     /// How two users stand to each other has changed: presence may be told, or must not be told any more. Does not block.
     fn contacts_changed(&self, a: UserId, b: UserId);
+    /// The user's status text is another: contacts are told. Does not block.
+    fn status_changed(&self, user: UserId, status: String);
+    /// What users are now; those who are not connected may be left out.
+    async fn presence(&self, users: &[UserId]) -> Vec<PresencePush>;
     /// Answers a request as a socket would (`actors::asking`).
     async fn ask(&self, caller: Caller, request: Request) -> Result<ops::Ok, ApiError>;
     /// How it is.
@@ -180,29 +192,52 @@ pub fn routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig) {
     move |cfg| {
         error::extractors(cfg, api.config.http.body_bytes_max);
         cfg.app_data(api);
-        api_at(cfg, "/v1/auth/register", "POST", [web::post().to(auth::register)]);
-        api_at(cfg, "/v1/auth/login", "POST", [web::post().to(auth::login)]);
-        api_at(cfg, "/v1/auth/login/mfa", "POST", [web::post().to(auth::second_step)]);
-        api_at(cfg, "/v1/auth/password/forgot", "POST", [web::post().to(password::forgot)]);
-        api_at(cfg, "/v1/auth/password/reset", "POST", [web::post().to(password::reset)]);
-        api_at(cfg, "/v1/auth/email/verify", "POST", [web::post().to(email::verify)]);
-        api_at(cfg, "/v1/auth/refresh", "POST", [web::post().to(auth::refresh)]);
-        api_at(cfg, "/v1/auth/logout", "POST", [web::post().to(auth::logout)]);
-        own(cfg);
-        api_at(cfg, "/v1/users/by-name/{name}", "GET, HEAD", [get().to(users::by_name)]);
-        api_at(cfg, "/v1/contacts", "GET, HEAD", [get().to(contacts::list)]);
-        api_at(cfg, "/v1/contacts/{user}", "PUT, DELETE", [web::put().to(contacts::ask), web::delete().to(contacts::remove)]);
-        api_at(cfg, "/v1/blocks/{user}", "PUT, DELETE", [web::put().to(contacts::block), web::delete().to(contacts::unblock)]);
-        // Without rate limit: load balancers ask often, and from one address.
-        plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
-        plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz_public)]);
+        public(&mut Table::new(cfg));
         cfg.default_service(web::route().to(app::serve));
     }
 }
 
+/// Registers addresses, and notes those that the OpenAPI document describes.
+struct Table<'a> {
+    cfg: &'a mut web::ServiceConfig,
+    #[cfg_attr(not(test), allow(dead_code))]
+    described: Vec<(&'static str, &'static str)>,
+}
+
+impl<'a> Table<'a> {
+    fn new(cfg: &'a mut web::ServiceConfig) -> Self {
+        Table { cfg, described: Vec::new() }
+    }
+}
+
+/// The public listener's addresses.
+fn public(cfg: &mut Table<'_>) {
+    identity(cfg);
+    own(cfg);
+    people(cfg);
+    api_at(cfg, openapi::ADDRESS, "GET, HEAD", [get().to(openapi::document)]);
+    plain_at(cfg, "/docs", "GET, HEAD", [get().to(openapi::to_page)]);
+    plain_at(cfg, "/docs/{file:.*}", "GET, HEAD", [get().to(openapi::page)]);
+    // Without rate limit: load balancers ask often, and from one address.
+    plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
+    plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz_public)]);
+}
+
+fn identity(cfg: &mut Table<'_>) {
+    api_at(cfg, "/v1/auth/register", "POST", [web::post().to(auth::register)]);
+    api_at(cfg, "/v1/auth/login", "POST", [web::post().to(auth::login)]);
+    api_at(cfg, "/v1/auth/login/mfa", "POST", [web::post().to(auth::second_step)]);
+    api_at(cfg, "/v1/auth/password/forgot", "POST", [web::post().to(password::forgot)]);
+    api_at(cfg, "/v1/auth/password/reset", "POST", [web::post().to(password::reset)]);
+    api_at(cfg, "/v1/auth/email/verify", "POST", [web::post().to(email::verify)]);
+    api_at(cfg, "/v1/auth/refresh", "POST", [web::post().to(auth::refresh)]);
+    api_at(cfg, "/v1/auth/logout", "POST", [web::post().to(auth::logout)]);
+}
+
 /// One's own account.
-fn own(cfg: &mut web::ServiceConfig) {
-    api_at(cfg, "/v1/me", "GET, HEAD, DELETE", [get().to(users::me), web::delete().to(deletion::delete)]);
+fn own(cfg: &mut Table<'_>) {
+    let me = [get().to(users::me), web::patch().to(users::change), web::delete().to(deletion::delete)];
+    api_at(cfg, "/v1/me", "GET, HEAD, PATCH, DELETE", me);
     api_at(cfg, "/v1/me/password", "PUT", [web::put().to(password::change)]);
     api_at(cfg, "/v1/me/email", "PUT, DELETE", [web::put().to(email::set), web::delete().to(email::remove)]);
     api_at(cfg, "/v1/me/devices", "GET, HEAD", [get().to(devices::list)]);
@@ -212,25 +247,39 @@ fn own(cfg: &mut web::ServiceConfig) {
     api_at(cfg, "/v1/me/export", "GET, HEAD", [get().to(export::export)]);
 }
 
+fn people(cfg: &mut Table<'_>) {
+    api_at(cfg, "/v1/users/{user}", "GET, HEAD", [get().to(users::by_id)]);
+    api_at(cfg, "/v1/users/by-name/{name}", "GET, HEAD", [get().to(users::by_name)]);
+    api_at(cfg, "/v1/contacts", "GET, HEAD", [get().to(contacts::list)]);
+    api_at(cfg, "/v1/contacts/presence", "GET, HEAD", [get().to(contacts::presence)]);
+    api_at(cfg, "/v1/contacts/{user}", "PUT, DELETE", [web::put().to(contacts::ask), web::delete().to(contacts::remove)]);
+    api_at(cfg, "/v1/blocks", "GET, HEAD", [get().to(contacts::blocks)]);
+    api_at(cfg, "/v1/blocks/{user}", "PUT, DELETE", [web::put().to(contacts::block), web::delete().to(contacts::unblock)]);
+}
+
 /// All routes of the operators' listener.
 pub fn admin_routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig) {
     move |cfg| {
         error::extractors(cfg, api.config.http.body_bytes_max);
         cfg.app_data(api);
-        plain_at(cfg, "/metrics", "GET, HEAD", [get().to(health::metrics_text)]);
-        plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
-        plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz)]);
-        plain_at(cfg, "/admin/users", "GET, HEAD, POST", [get().to(admin::list), web::post().to(admin::create)]);
-        plain_at(cfg, "/admin/users/{name}/disable", "POST", [web::post().to(admin::disable)]);
-        plain_at(cfg, "/admin/users/{name}/enable", "POST", [web::post().to(admin::enable)]);
-        plain_at(cfg, "/admin/users/{name}/password", "POST", [web::post().to(admin::password)]);
-        plain_at(cfg, "/admin/users/{name}/token", "POST", [web::post().to(admin::token)]);
-        plain_at(cfg, "/admin/keys", "GET, HEAD", [get().to(keys::list)]);
-        plain_at(cfg, "/admin/keys/rotate", "POST", [web::post().to(keys::rotate)]);
-        plain_at(cfg, "/admin/audit", "GET, HEAD", [get().to(audit::list)]);
-        plain_at(cfg, "/admin/fault", "POST", [web::post().to(admin::fault)]);
+        operators(&mut Table::new(cfg));
         cfg.default_service(web::route().to(error::not_found));
     }
+}
+
+fn operators(cfg: &mut Table<'_>) {
+    plain_at(cfg, "/metrics", "GET, HEAD", [get().to(health::metrics_text)]);
+    plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
+    plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz)]);
+    plain_at(cfg, "/admin/users", "GET, HEAD, POST", [get().to(admin::list), web::post().to(admin::create)]);
+    plain_at(cfg, "/admin/users/{name}/disable", "POST", [web::post().to(admin::disable)]);
+    plain_at(cfg, "/admin/users/{name}/enable", "POST", [web::post().to(admin::enable)]);
+    plain_at(cfg, "/admin/users/{name}/password", "POST", [web::post().to(admin::password)]);
+    plain_at(cfg, "/admin/users/{name}/token", "POST", [web::post().to(admin::token)]);
+    plain_at(cfg, "/admin/keys", "GET, HEAD", [get().to(keys::list)]);
+    plain_at(cfg, "/admin/keys/rotate", "POST", [web::post().to(keys::rotate)]);
+    plain_at(cfg, "/admin/audit", "GET, HEAD", [get().to(audit::list)]);
+    plain_at(cfg, "/admin/fault", "POST", [web::post().to(admin::fault)]);
 }
 
 /// GET, and HEAD as GET without the body.
@@ -240,18 +289,19 @@ fn get() -> Route {
 
 fn resource<const N: usize>(path: &str, allow: &'static str, routes: [Route; N]) -> Resource {
     let resource = routes.into_iter().fold(web::resource(path), Resource::route);
-    let refuse = move |req: HttpRequest| async move { error::method_not_allowed(req.method(), allow) };
+    let refuse = move |req: HttpRequest| async move { error::other_method(req.method(), allow) };
     resource.default_service(web::to(refuse))
 }
 
 /// An address with the headers of every answer.
-fn plain_at<const N: usize>(cfg: &mut web::ServiceConfig, path: &str, allow: &'static str, routes: [Route; N]) {
-    cfg.service(resource(path, allow, routes).wrap(from_fn(plain)));
+fn plain_at<const N: usize>(table: &mut Table<'_>, path: &'static str, allow: &'static str, routes: [Route; N]) {
+    table.cfg.service(resource(path, allow, routes).wrap(from_fn(plain)));
 }
 
-/// An address of the API: counted, and limited per client address.
-fn api_at<const N: usize>(cfg: &mut web::ServiceConfig, path: &str, allow: &'static str, routes: [Route; N]) {
-    cfg.service(resource(path, allow, routes).wrap(from_fn(counted)));
+/// An address of the API: described by the document, counted, and limited per client address.
+fn api_at<const N: usize>(table: &mut Table<'_>, path: &'static str, allow: &'static str, routes: [Route; N]) {
+    table.described.push((path, allow));
+    table.cfg.service(resource(path, allow, routes).wrap(from_fn(counted)));
 }
 
 async fn plain<B: MessageBody>(req: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, actix_web::Error> {
@@ -271,17 +321,39 @@ async fn counted<B: MessageBody>(req: ServiceRequest, next: Next<B>) -> Result<S
     let begun = Instant::now();
     let method = req.method().clone();
     let path = req.match_pattern().unwrap_or_default();
-    let allowed = req.app_data::<web::Data<Api>>().map_or(Ok(()), |api| api.limits.http(address(req.request())));
-    let response = match allowed {
-        Ok(()) => plain(req, next).await?.map_into_left_body(),
-        Err(refused) => req.into_response(refused.error_response()).map_into_right_body(),
+    let api = api_of(req.request())?;
+    let cors = cors::headers(&method, req.headers(), &api.config.http.origins);
+    let (mut response, standing) = match api.limits.http(address(req.request())) {
+        Ok(standing) => (plain(req, next).await?.map_into_left_body(), standing),
+        Err(refused) => {
+            let full = Standing { limit: api.limits.http_burst(), remaining: 0, reset_s: 0 };
+            (req.into_response(refused.error_response()).map_into_right_body(), Some(full))
+        }
     };
+    say_standing(&mut response, standing);
+    for (name, value) in cors {
+        response.headers_mut().append(name, value);
+    }
     let status = response.status().as_u16();
     metrics().http_requests_total.of(&format!("{}xx", status / 100)).inc();
     metrics().http_request_duration_seconds.observe(begun.elapsed().as_secs_f64());
     // The pattern, not the path: paths hold names.
     tracing::debug!(%method, path, status, ms = begun.elapsed().as_millis() as u64, "request");
     Ok(response)
+}
+
+/// Says in the headers how many requests are left: to the address or to the user, whichever has fewer.
+fn say_standing<B>(response: &mut ServiceResponse<B>, address: Option<Standing>) {
+    let user = response.request().extensions().get::<Standing>().copied();
+    let Some(mut standing) = [address, user].into_iter().flatten().min_by_key(|s| s.remaining) else { return };
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        let wait = response.headers().get(header::RETRY_AFTER).and_then(|s| s.to_str().ok()?.parse().ok());
+        standing = Standing { remaining: 0, reset_s: wait.unwrap_or(standing.reset_s), ..standing };
+    }
+    let mut say = |name, value: u64| response.headers_mut().insert(HeaderName::from_static(name), value.into());
+    say("ratelimit-limit", standing.limit.into());
+    say("ratelimit-remaining", standing.remaining.into());
+    say("ratelimit-reset", standing.reset_s);
 }
 
 /// The address of the client a request comes from ([`peer`]).

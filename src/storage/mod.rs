@@ -272,6 +272,12 @@ pub struct UserRow {
     pub status: String,
     /// When it was last connected.
     pub last_seen: Millis,
+    /// Name to show; empty: the account's name. Here and not in a record of its own, because member lists read these rows anyway.
+    #[serde(default)]
+    pub display_name: String,
+    /// Where its picture is; empty: nowhere.
+    #[serde(default)]
+    pub avatar_url: String,
 }
 
 /// A device that signed in, and its family of refresh tokens.
@@ -298,7 +304,7 @@ pub struct DeviceRow {
 }
 
 /// How two users stand, from one's point of view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ContactState {
     /// Asked; not answered yet.

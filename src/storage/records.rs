@@ -73,7 +73,7 @@ tables! {
     PushSubscription = b'p', "push_subscription", Compared;
     /// shard of the user → (user, device, room, seq): a push that is to be sent.
     PushJob = b'q', "push_job", Versioned;
-    /// user and method → Idempotency-Key: the answer that was given.
+    /// bucket of the user → user and Idempotency-Key: the answer that was given.
     Idempotency = b'y', "idempotency", Compared;
     /// → name and room: the directory of public channels.
     Directory = b'd', "directory", Versioned;

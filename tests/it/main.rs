@@ -3,6 +3,7 @@
 
 mod cli;
 mod config;
+mod docs_curl;
 mod golden;
 mod house;
 mod house_docs;
@@ -15,6 +16,7 @@ mod promises;
 mod proxy;
 mod readme;
 mod rights;
+mod schemathesis;
 mod seen;
 mod socket;
 mod strangers;

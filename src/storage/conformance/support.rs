@@ -73,6 +73,8 @@ pub fn user(id: u64, name: &str) -> UserRow {
         created: 5,
         status: String::new(),
         last_seen: 0,
+        display_name: String::new(),
+        avatar_url: String::new(),
     }
 }
 
