@@ -10,6 +10,7 @@ use crate::bus::{Envelope, Framed, UserEvent};
 use crate::protocol::ids::{DeviceId, UserId};
 use crate::protocol::ops::{PresencePush, PresenceState, Push};
 use crate::protocol::presence::{Devices, Effect};
+use crate::webhooks::event;
 use actix::prelude::*;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -142,13 +143,15 @@ impl Presence {
         self.arm(ctx);
     }
 
-    /// Tells every hub that has watchers. Hubs of other nodes are reached through their node.
+    /// Tells the webhooks, and every hub that has watchers. Hubs of other nodes are reached through their node.
     fn announce(&self) {
+        let now = self.push();
+        self.local.node.webhooks.once(event::PRESENCE, None, || event::presence(&now, now_ms()));
         if self.watchers.is_empty() {
             return;
         }
         let watchers: Arc<[UserId]> = self.watchers.keys().copied().collect();
-        let push = Arc::new(Framed::new(Push::Presence(self.push())));
+        let push = Arc::new(Framed::new(Push::Presence(now)));
         self.local.node.bus.send(self.local.node.placement.me(), Envelope::Presence { watchers, push });
     }
 

@@ -29,6 +29,23 @@ pub fn valid_name(name: &str) -> bool {
     (2..=32).contains(&name.len()) && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'))
 }
 
+/// A fresh account's row. No password fits an empty hash.
+fn blank(user: UserId, name: &str, password: String) -> UserRow {
+    UserRow {
+        user,
+        name: name.into(),
+        password,
+        disabled: false,
+        tokens_after: 0,
+        created: now(),
+        status: String::new(),
+        last_seen: 0,
+        display_name: String::new(),
+        avatar_url: String::new(),
+        bot: false,
+    }
+}
+
 /// The one answer to an unknown name and to a wrong password.
 fn bad_credentials() -> ApiError {
     ApiError::new(Code::BadCredentials, "user name or password is wrong")
@@ -51,18 +68,8 @@ impl Accounts {
         if self.users.user_by_name(name).await.map_err(failed)?.is_some() || deletion::was_deleted(&*self.users, name).await? {
             return Err(taken());
         }
-        let row = UserRow {
-            user,
-            name: name.into(),
-            password: self.passwords.hash(password.into()).await?,
-            disabled: false,
-            tokens_after: 0,
-            created: now(),
-            status: String::new(),
-            last_seen: 0,
-            display_name: String::new(),
-            avatar_url: String::new(),
-        };
+        let password = self.passwords.hash(password.into()).await?;
+        let row = blank(user, name, password);
         if !self.users.create_user(row.clone()).await.map_err(failed)? {
             return Err(taken());
         }
@@ -72,6 +79,12 @@ impl Accounts {
             return Err(taken());
         }
         Ok(row)
+    }
+
+    /// Makes an account that no password opens: of a bot, or of who signs in elsewhere. `None` when the name is taken, or the id.
+    pub async fn adopt(&self, user: UserId, name: &str, with: impl FnOnce(UserRow) -> UserRow) -> Result<Option<UserRow>, ApiError> {
+        let row = with(blank(user, name, String::new()));
+        Ok(self.users.create_user(row.clone()).await.map_err(failed)?.then_some(row))
     }
 
     /// The account, if the password is its own. That an account is disabled is said only to who knows its password.

@@ -86,6 +86,8 @@ pub struct Limits {
     mails: Limit,
     exports: Limit,
     idempotency_keys: Limit,
+    keys: Limit,
+    hooks: Limit,
 }
 
 impl Limits {
@@ -101,6 +103,8 @@ impl Limits {
             mails: Limit::new(MAILS_PER_HOUR, 3_600, "too many mails to this account"),
             exports: Limit::new(EXPORTS_PER_HOUR, 3_600, "too many exports of this account"),
             idempotency_keys: Limit::new(limits.idempotency_keys_per_day, 86_400, "too many idempotency keys of this user in a day"),
+            keys: Limit::new(burst(limits.key_requests_per_second), 10, "too many requests of this API key"),
+            hooks: Limit::new(burst(limits.hook_requests_per_second), 10, "too many posts of this webhook"),
         }
     }
     /// A request over a socket, by user.
@@ -114,6 +118,14 @@ impl Limits {
     /// A new idempotency key of a user: each is kept for a day.
     pub fn idempotency_key(&self, user: UserId) -> Result<(), ApiError> {
         self.idempotency_keys.check(user)
+    }
+    /// A request of an API key.
+    pub fn key_standing(&self, key: u64) -> Result<Option<Standing>, ApiError> {
+        self.keys.take(key)
+    }
+    /// A post of an incoming webhook.
+    pub fn hook(&self, hook: u64) -> Result<(), ApiError> {
+        self.hooks.check(hook)
     }
     /// An attempt to sign in or register (a refresh token cannot be guessed). A name is limited over all addresses, so that many addresses cannot guess at one
     /// account; the price is that they can keep its owner from signing in anew (sessions that exist go on).

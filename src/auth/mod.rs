@@ -14,6 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub mod accounts;
 pub mod deletion;
 pub mod emails;
+pub mod issuers;
+pub mod keys;
 pub mod limits;
 pub mod mail;
 pub mod mfa;
@@ -22,8 +24,10 @@ pub mod passwords;
 pub mod refresh;
 mod rows;
 pub mod sessions;
+pub mod subjects;
 pub mod tokens;
 pub mod totp;
+pub mod verifier;
 
 /// The wall clock.
 pub fn now() -> Millis {

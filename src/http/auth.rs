@@ -3,7 +3,7 @@
 //! The refresh token goes in the body for programs, or in a cookie for web pages that ask for it ([`super::cookie`]), never in both.
 
 use super::error::{Body, OptionalBody};
-use super::{Api, address, api_of, bearer, cookie};
+use super::{Api, address, api_of, bearer, cookie, scopes};
 use crate::auth::sessions::Pair;
 use crate::auth::tokens::Claims;
 use crate::auth::{mfa, now};
@@ -23,7 +23,7 @@ use utoipa::{OpenApi, ToSchema};
 #[openapi(paths(register, login, second_step, refresh, logout))]
 pub struct Docs;
 
-/// Who sent the request: its access token is good, and neither the account nor the device was signed out.
+/// Who sent the request: its access token is good, and neither the account nor the device was signed out; or an API key acts as the user.
 pub struct SignedIn {
     /// The account.
     pub user: UserRow,
@@ -36,16 +36,16 @@ impl FromRequest for SignedIn {
     type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let verified = api_of(req).and_then(|api| {
-            let token =
-                bearer(req).ok_or_else(|| ApiError::new(Code::Unauthorized, "an access token is needed (authorization: bearer)"))?;
-            let claims = api.tokens.verify(token, now())?;
-            Ok((api, claims))
-        });
         let req = req.clone();
         Box::pin(async move {
-            let (api, claims) = verified?;
-            let user = api.sessions.check_live(&claims).await?;
+            let api = api_of(&req)?;
+            let needed = || ApiError::new(Code::Unauthorized, "an access token is needed (authorization: bearer)");
+            let token = bearer(&req).ok_or_else(needed)?;
+            if scopes::is_key(token) {
+                let (user, claims) = scopes::acting(&api, &req, token).await?;
+                return Ok(SignedIn { user, claims });
+            }
+            let (user, claims) = api.verifier.verify(token, now()).await?;
             if let Some(standing) = api.limits.request_standing(user.user)? {
                 req.extensions_mut().insert(standing);
             }
@@ -58,8 +58,10 @@ impl FromRequest for SignedIn {
 #[derive(Deserialize, ToSchema)]
 pub struct Newcomer {
     /// The account's name: 2 to 32 of `a-z 0-9 _ . -`.
+    #[schema(pattern = "^[a-z0-9_.-]{2,32}$")]
     name: String,
     /// Its password: 8 to 128 characters.
+    #[schema(min_length = 8, max_length = 128)]
     password: String,
     /// The device's name, for people.
     #[serde(default)]

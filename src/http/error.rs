@@ -120,7 +120,7 @@ pub fn extractors(cfg: &mut web::ServiceConfig, body_bytes_max: usize) {
 /// A JSON body.
 pub struct Body<T>(pub T);
 
-/// A JSON body that may be left out.
+/// A JSON body that may be left out, or `null`.
 pub struct OptionalBody<T>(pub T);
 
 /// SHA-256 of a request's body, in the request's extensions once [`Body`] or [`OptionalBody`] has read it. Only where it will be needed:
@@ -158,7 +158,7 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
             if !json {
                 return Err(ApiError::new(Code::Malformed, "the body must be JSON, with content-type application/json"));
             }
-            parse(&bytes).map(OptionalBody)
+            parse::<Option<T>>(&bytes).map(|body| OptionalBody(body.unwrap_or_default()))
         })
     }
 }

@@ -107,8 +107,8 @@ mod tests {
         let first = Conditions::default().show(&"a");
         let tag = first.headers().get(header::ETAG).unwrap().to_str().unwrap().to_owned();
         assert_eq!(
-            (first.status().as_u16(), first.headers().get(header::CACHE_CONTROL).unwrap().to_str().unwrap()),
-            (200, "private, no-cache")
+            (first.status().as_u16(), first.headers().get(header::CACHE_CONTROL).unwrap()),
+            (200, &header::HeaderValue::from_static("private, no-cache"))
         );
         for same in [tag.clone(), format!("W/{tag}"), format!("\"x\", {tag}"), "*".into()] {
             let again = conditions("if-none-match", &same).unwrap().show(&"a");
@@ -123,11 +123,10 @@ mod tests {
         for fine in [tag.as_str(), "*", &format!("\"x\", {tag}")] {
             assert!(conditions("if-match", fine).unwrap().allow(&"a").is_ok(), "{fine}");
         }
-        for stale in ["\"x\"", &format!("W/{tag}")] {
+        for stale in ["\"x\"", "no tag", &format!("W/{tag}")] {
             let refused = conditions("if-match", stale).unwrap().allow(&"a").unwrap_err();
             assert_eq!((refused.code, refused.code.status()), (Code::PreconditionFailed, 412), "{stale}");
         }
         assert!(Conditions::default().allow(&"a").is_ok());
-        assert_eq!(conditions("if-match", "x").err().unwrap().code, Code::Invalid);
     }
 }

@@ -11,13 +11,17 @@
 //! | `DELETE /v1/me`, `GET /v1/me/export` | [`deletion`], [`export`] |
 //! | `GET PATCH /v1/me`, `GET /v1/users/{user}`, `GET /v1/users/by-name/{name}` | [`users`] |
 //! | `GET /v1/contacts` `contacts/presence` `blocks`, `PUT DELETE /v1/contacts/{user}` `blocks/{user}` | [`contacts`] |
+//! | `GET PUT /v1/rooms/{room}/notify` | [`notify`] |
+//! | `GET /v1/push/vapid`, `PUT DELETE /v1/push/subscription`, `GET /v1/push/subscriptions` | [`push`] |
+//! | `POST /v1/users`, `/v1/webhooks/…`, `/v1/incoming-hooks/…` (with an API key, [`scopes`]) | [`newcomers`], [`webhooks`], [`incoming`] |
+//! | `POST /v1/hooks/{id}/{secret}` | [`incoming`] |
 //! | `GET /v1/openapi.json`, `GET /docs/` | [`openapi`] |
 //! | `GET /livez`, `GET /readyz` | [`health`] |
 //!
 //! | operators' listener | |
 //! |---|---|
 //! | `GET /metrics`, `/livez`, `/readyz` | [`health`] |
-//! | `/admin/…` (with the admin token) | [`admin`], [`keys`], [`audit`] |
+//! | `/admin/…` (with the admin token) | [`admin`], [`keys`], [`audit`], [`api_keys`], [`webhooks`], [`incoming`] |
 //!
 //! Every error is a problem+json ([`error`]); every method that an address does not have is a 405 with `Allow`, and OPTIONS says which
 //! it has. What several handlers share: pages of lists ([`page`]), tags and conditions ([`etag`]), `Idempotency-Key` ([`idempotency`]),
@@ -26,19 +30,27 @@
 
 use crate::auth::accounts::Accounts;
 use crate::auth::emails::Emails;
+use crate::auth::issuers::{IssuerError, Issuers};
+use crate::auth::keys::Keys;
 use crate::auth::limits::{Limits, Standing};
 use crate::auth::mail::Mailer;
 use crate::auth::onetime::OneTime;
-use crate::auth::sessions::Sessions;
+use crate::auth::sessions::{Announce, Sessions};
+use crate::auth::subjects::{NextId, Subjects};
 use crate::auth::tokens::Tokens;
 use crate::auth::totp::SecondFactor;
+use crate::auth::verifier::Verifier;
 use crate::config::Config;
 use crate::error::{ApiError, Code};
-use crate::protocol::entry::Caller;
-use crate::protocol::ids::{DeviceId, UserId};
+use crate::outbound::Outbound;
+use crate::protocol::entry::{Caller, RoomKind};
+use crate::protocol::ids::{DeviceId, RoomId, UserId};
 use crate::protocol::ops::{self, PresencePush, Request};
+use crate::push::Pushes;
 use crate::storage::Store;
 use crate::telemetry::metrics;
+use crate::webhooks::Webhooks;
+use crate::webhooks::incoming::IncomingHooks;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::guard::{Any, Get, Head};
@@ -53,6 +65,7 @@ use std::time::Instant;
 use tokio::sync::{Mutex, Notify, Semaphore};
 
 pub mod admin;
+pub mod api_keys;
 pub mod app;
 pub mod arrival;
 pub mod audit;
@@ -69,16 +82,22 @@ pub mod export;
 pub mod headers;
 pub mod health;
 pub mod idempotency;
+pub mod incoming;
 pub mod keys;
+pub mod newcomers;
+pub mod notify;
 pub mod openapi;
 pub mod page;
 pub mod password;
 pub mod peer;
+pub mod push;
+pub mod scopes;
 pub mod server;
 pub mod socket;
 pub mod tls;
 pub mod totp;
 pub mod users;
+pub mod webhooks;
 
 /// What authenticator apps show beside an account's name.
 const ISSUER: &str = "Hubbub";
@@ -101,6 +120,8 @@ pub trait NodePort: Send + Sync {
     fn revoked(&self, user: UserId, device: Option<DeviceId>);
     /// How two users stand to each other has changed: presence may be told, or must not be told any more. Does not block.
     fn contacts_changed(&self, a: UserId, b: UserId);
+    /// The kind of a room that the user may read; what is hidden looks like what is not there.
+    async fn kind_for(&self, user: UserId, room: RoomId) -> Result<RoomKind, ApiError>;
     /// The user's status text is another: contacts are told. Does not block.
     fn status_changed(&self, user: UserId, status: String);
     /// What users are now; those who are not connected may be left out.
@@ -111,6 +132,28 @@ pub trait NodePort: Send + Sync {
     fn status(&self) -> NodeStatus;
     /// Makes an actor panic (`dev.faults`); false when there is none of that name and id.
     fn fault(&self, actor: &str, id: u64) -> bool;
+}
+
+/// What reaches the world outside.
+#[derive(Clone)]
+pub struct Outside {
+    /// Requests to others.
+    pub outbound: Arc<Outbound>,
+    /// Offline push.
+    pub pushes: Arc<Pushes>,
+    /// Outgoing webhooks.
+    pub webhooks: Arc<Webhooks>,
+}
+
+/// Why the API cannot be put together as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Where mail goes.
+    #[error("{0}")]
+    Mail(String),
+    /// An issuer of other tokens.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
 }
 
 /// What all handlers share; one per process.
@@ -135,6 +178,18 @@ pub struct Api {
     pub mailer: Mailer,
     /// Rate limits.
     pub limits: Limits,
+    /// Offline push.
+    pub pushes: Arc<Pushes>,
+    /// Whether a token counts, ours or another issuer's.
+    pub verifier: Verifier,
+    /// API keys.
+    pub keys: Keys,
+    /// The world outside.
+    pub outbound: Arc<Outbound>,
+    /// Outgoing webhooks.
+    pub webhooks: Arc<Webhooks>,
+    /// Incoming webhooks.
+    pub incoming: IncomingHooks,
     /// The node.
     pub node: Arc<dyn NodePort>,
     /// Whom to believe about clients' addresses.
@@ -157,20 +212,34 @@ impl Api {
     pub fn new(
         config: Arc<Config>,
         store: Arc<dyn Store>,
+        outside: Outside,
         node: Arc<dyn NodePort>,
         tokens: Tokens,
         admin_token: String,
-    ) -> Result<Api, String> {
+    ) -> Result<Api, SetupError> {
+        let Outside { outbound, pushes, webhooks } = outside;
         let tokens = Arc::new(tokens);
         let told = node.clone();
-        let announce = Arc::new(move |user, device| told.revoked(user, device));
+        let announce: Announce = Arc::new(move |user, device| told.revoked(user, device));
+        let accounts = Accounts::new(store.clone(), &config.auth);
+        let sessions = Sessions::new(store.clone(), tokens.clone(), &config.auth, announce.clone());
+        let numbers = node.clone();
+        let ids: NextId = Arc::new(move || {
+            let numbers = numbers.clone();
+            Box::pin(async move { numbers.next_id().await })
+        });
+        let subjects = Subjects::new(store.clone(), accounts.clone(), ids, announce);
+        let issuers = Issuers::new(&config.auth.issuers, &outbound)?;
         Ok(Api {
-            accounts: Accounts::new(store.clone(), &config.auth),
-            sessions: Sessions::new(store.clone(), tokens.clone(), &config.auth, announce),
+            verifier: Verifier::new(tokens.clone(), sessions.clone(), issuers, subjects),
+            keys: Keys::new(store.clone()),
+            incoming: IncomingHooks::new(store.clone()),
             emails: Emails::new(store.clone()),
             links: OneTime::new(store.clone()),
             second_factor: SecondFactor::new(store.clone(), ISSUER),
-            mailer: Mailer::new(&config.mail, &config.storage.data_dir)?,
+            mailer: Mailer::new(&config.mail, &config.storage.data_dir).map_err(SetupError::Mail)?,
+            accounts,
+            sessions,
             limits: Limits::new(&config.auth, &config.limits),
             deletions: Notify::new(),
             exports: Arc::new(Semaphore::new(export::AT_ONCE)),
@@ -181,6 +250,9 @@ impl Api {
             config,
             store,
             tokens,
+            pushes,
+            outbound,
+            webhooks,
             node,
             admin_token,
         })
@@ -215,6 +287,8 @@ fn public(cfg: &mut Table<'_>) {
     identity(cfg);
     own(cfg);
     people(cfg);
+    pushing(cfg);
+    embedding(cfg);
     api_at(cfg, openapi::ADDRESS, "GET, HEAD", [get().to(openapi::document)]);
     plain_at(cfg, "/docs", "GET, HEAD", [get().to(openapi::to_page)]);
     plain_at(cfg, "/docs/{file:.*}", "GET, HEAD", [get().to(openapi::page)]);
@@ -257,6 +331,42 @@ fn people(cfg: &mut Table<'_>) {
     api_at(cfg, "/v1/blocks/{user}", "PUT, DELETE", [web::put().to(contacts::block), web::delete().to(contacts::unblock)]);
 }
 
+fn pushing(cfg: &mut Table<'_>) {
+    api_at(cfg, "/v1/rooms/{room}/notify", "GET, HEAD, PUT", [get().to(notify::read), web::put().to(notify::change)]);
+    api_at(cfg, "/v1/push/vapid", "GET, HEAD", [get().to(push::vapid)]);
+    let subscription = [web::put().to(push::subscribe), web::delete().to(push::unsubscribe)];
+    api_at(cfg, "/v1/push/subscription", "PUT, DELETE", subscription);
+    api_at(cfg, "/v1/push/subscriptions", "GET, HEAD", [get().to(push::list)]);
+}
+
+/// What embedders' servers use, by API key; and where programs post to.
+fn embedding(cfg: &mut Table<'_>) {
+    api_at(cfg, "/v1/users", "POST", [web::post().to(newcomers::create)]);
+    api_at(cfg, "/v1/webhooks", "GET, HEAD, POST", [get().to(webhooks::list), web::post().to(webhooks::create)]);
+    let hook = [get().to(webhooks::get), web::patch().to(webhooks::change), web::delete().to(webhooks::remove)];
+    api_at(cfg, "/v1/webhooks/{id}", "GET, HEAD, PATCH, DELETE", hook);
+    api_at(cfg, "/v1/webhooks/{id}/secret", "POST, DELETE", [web::post().to(webhooks::rotate), web::delete().to(webhooks::rotated)]);
+    api_at(cfg, "/v1/webhooks/{id}/dead", "GET, HEAD", [get().to(webhooks::dead)]);
+    api_at(cfg, "/v1/webhooks/{id}/replay", "POST", [web::post().to(webhooks::replay)]);
+    api_at(cfg, "/v1/incoming-hooks", "GET, HEAD, POST", [get().to(incoming::list), web::post().to(incoming::create)]);
+    api_at(cfg, "/v1/incoming-hooks/{id}", "DELETE", [web::delete().to(incoming::revoke)]);
+    api_at(cfg, "/v1/hooks/{id}/{secret}", "POST", [web::post().to(incoming::post)]);
+}
+
+/// The same for operators, and their API keys.
+fn integrations(cfg: &mut Table<'_>) {
+    plain_at(cfg, "/admin/api-keys", "GET, HEAD, POST", [get().to(api_keys::list), web::post().to(api_keys::create)]);
+    plain_at(cfg, "/admin/api-keys/{id}", "DELETE", [web::delete().to(api_keys::revoke)]);
+    plain_at(cfg, "/admin/webhooks", "GET, HEAD, POST", [get().to(webhooks::list), web::post().to(webhooks::create)]);
+    let hook = [get().to(webhooks::get), web::patch().to(webhooks::change), web::delete().to(webhooks::remove)];
+    plain_at(cfg, "/admin/webhooks/{id}", "GET, HEAD, PATCH, DELETE", hook);
+    plain_at(cfg, "/admin/webhooks/{id}/secret", "POST, DELETE", [web::post().to(webhooks::rotate), web::delete().to(webhooks::rotated)]);
+    plain_at(cfg, "/admin/webhooks/{id}/dead", "GET, HEAD", [get().to(webhooks::dead)]);
+    plain_at(cfg, "/admin/webhooks/{id}/replay", "POST", [web::post().to(webhooks::replay)]);
+    plain_at(cfg, "/admin/incoming-hooks", "GET, HEAD, POST", [get().to(incoming::list), web::post().to(incoming::create)]);
+    plain_at(cfg, "/admin/incoming-hooks/{id}", "DELETE", [web::delete().to(incoming::revoke)]);
+}
+
 /// All routes of the operators' listener.
 pub fn admin_routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig) {
     move |cfg| {
@@ -279,6 +389,7 @@ fn operators(cfg: &mut Table<'_>) {
     plain_at(cfg, "/admin/keys", "GET, HEAD", [get().to(keys::list)]);
     plain_at(cfg, "/admin/keys/rotate", "POST", [web::post().to(keys::rotate)]);
     plain_at(cfg, "/admin/audit", "GET, HEAD", [get().to(audit::list)]);
+    integrations(cfg);
     plain_at(cfg, "/admin/fault", "POST", [web::post().to(admin::fault)]);
 }
 
@@ -323,7 +434,10 @@ async fn counted<B: MessageBody>(req: ServiceRequest, next: Next<B>) -> Result<S
     let path = req.match_pattern().unwrap_or_default();
     let api = api_of(req.request())?;
     let cors = cors::headers(&method, req.headers(), &api.config.http.origins);
-    let (mut response, standing) = match api.limits.http(address(req.request())) {
+    // A key that was looked up a moment ago is limited by itself, wherever its server stands.
+    let by_key = bearer(req.request()).is_some_and(|text| api.keys.known(text).is_some());
+    let allowed = if by_key { Ok(None) } else { api.limits.http(address(req.request())) };
+    let (mut response, standing) = match allowed {
         Ok(standing) => (plain(req, next).await?.map_into_left_body(), standing),
         Err(refused) => {
             let full = Standing { limit: api.limits.http_burst(), remaining: 0, reset_s: 0 };

@@ -4,7 +4,7 @@
 //! errors are problem+json, that a bearer token is needed unless a handler says otherwise, how large integers may be. A test
 //! (`the_document_and_the_route_table_agree`) keeps it equal to the route table.
 
-use super::{auth, contacts, deletion, devices, email, error, etag, export, password, totp, users};
+use super::{auth, contacts, deletion, devices, email, error, etag, export, incoming, newcomers, notify, password, push, totp, users, webhooks};
 use crate::error::{ApiError, Code};
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
@@ -49,6 +49,11 @@ fn parts() -> Vec<(&'static str, utoipa::openapi::OpenApi)> {
         ("export", export::Docs::openapi()),
         ("users", users::Docs::openapi()),
         ("contacts", contacts::Docs::openapi()),
+        ("notify", notify::Docs::openapi()),
+        ("push", push::Docs::openapi()),
+        ("newcomers", newcomers::Docs::openapi()),
+        ("webhooks", webhooks::Docs::openapi()),
+        ("incoming", incoming::Docs::openapi()),
     ]
 }
 
@@ -101,7 +106,7 @@ fn join(whole: &mut Value, part: &Value, path: &[&str]) {
 fn common(doc: &mut Value) {
     doc["components"]["securitySchemes"] = json!({ "bearer": {
         "type": "http", "scheme": "bearer",
-        "description": "an access token (`/v1/auth/login`)",
+        "description": "an access token (`/v1/auth/login`, or of an issuer that is configured), or an API key (with `Hubbub-As`)",
     }});
     doc["components"]["responses"] = json!({ "Problem": {
         "description": "an error; `code` says which",

@@ -35,6 +35,9 @@ impl NodePort for FakeNode {
     fn contacts_changed(&self, a: UserId, b: UserId) {
         self.contacts.lock().push((a, b));
     }
+    async fn kind_for(&self, _: UserId, _: RoomId) -> Result<RoomKind, ApiError> {
+        Err(ApiError::new(Code::NotFound, "no room"))
+    }
     fn status_changed(&self, user: UserId, status: String) {
         self.statuses.lock().push((user, status));
     }
@@ -59,6 +62,14 @@ struct World {
     _dir: tempfile::TempDir,
 }
 
+fn api(config: Config, store: Arc<EmbeddedStore>, node: Arc<FakeNode>, admin_token: &str) -> Result<Api, SetupError> {
+    let outbound = Arc::new(Outbound::new(&config.outbound).unwrap());
+    let webhooks = Arc::new(Webhooks::new(store.clone(), config.webhooks.clone()));
+    let tokens = Tokens::new(&[1; 32], &config.auth).unwrap();
+    let pushes = Arc::new(Pushes::new(store.clone(), &config, outbound.clone(), &"7".repeat(64), String::new()).unwrap());
+    Api::new(Arc::new(config), store, Outside { outbound, pushes, webhooks }, node, tokens, admin_token.into())
+}
+
 fn world_with(change: impl FnOnce(&mut Config)) -> World {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::default();
@@ -67,8 +78,7 @@ fn world_with(change: impl FnOnce(&mut Config)) -> World {
     change(&mut config);
     let store = EmbeddedStore::open(dir.path(), Default::default()).unwrap();
     let node = Arc::new(FakeNode::default());
-    let tokens = Tokens::new(&[1; 32], &config.auth).unwrap();
-    let api = Api::new(Arc::new(config), store, node.clone(), tokens, ADMIN.into()).unwrap();
+    let api = api(config, store, node.clone(), ADMIN).unwrap();
     World { api: web::Data::new(api), node, _dir: dir }
 }
 
@@ -471,8 +481,7 @@ async fn operators_manage_accounts_and_nobody_else_does() {
     // Without a token configured nobody gets in, not even with an empty one.
     let dir = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(dir.path(), Default::default()).unwrap();
-    let api =
-        Api::new(w.api.config.clone(), store, w.node.clone(), Tokens::new(&[1; 32], &w.api.config.auth).unwrap(), String::new()).unwrap();
+    let api = api(Config::clone(&w.api.config), store, w.node.clone(), "").unwrap();
     let open = init_service(App::new().configure(admin_routes(web::Data::new(api)))).await;
     call(&open, with_token("GET", "/admin/users", "")).await.problem(401, "unauthorized");
     call(&open, request("GET", "/admin/users")).await.problem(401, "unauthorized");

@@ -35,6 +35,8 @@ pub struct Profile {
     pub avatar_url: String,
     /// Status text.
     pub status: String,
+    /// A program and no person.
+    pub bot: bool,
     /// When the user was last connected; absent: never, or the user is no contact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Millis>,
@@ -46,7 +48,7 @@ impl Profile {
         let close = state == Some(ContactState::Accepted);
         let display_name = if row.display_name.is_empty() { row.name.clone() } else { row.display_name };
         let last_seen = (close && row.last_seen > 0).then_some(row.last_seen);
-        Profile { user: row.user, name: row.name, display_name, avatar_url: row.avatar_url, status: row.status, last_seen }
+        Profile { user: row.user, name: row.name, display_name, avatar_url: row.avatar_url, status: row.status, bot: row.bot, last_seen }
     }
 }
 
@@ -112,13 +114,13 @@ pub async fn me(api: web::Data<Api>, me: SignedIn, when: Conditions) -> Result<H
 #[derive(Deserialize, ToSchema)]
 pub struct Changes {
     /// The name to show, at most 100 characters; empty: the account's name.
-    #[schema(max_length = 100)]
+    #[schema(max_length = 100, pattern = r"^([^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?)?$")]
     display_name: Option<String>,
     /// Where the picture is: `http://…`, `https://…` or a path that begins with `/`; empty: nowhere.
-    #[schema(max_length = 2048)]
+    #[schema(max_length = 2048, pattern = r"^(https?://[^/\\?#\s\x00-\x1f\x7f-\x9f][!-~]*|/([!-.0-\[\]-~][!-~]*)?)?$")]
     avatar_url: Option<String>,
     /// Status text, at most 140 characters.
-    #[schema(max_length = 140)]
+    #[schema(max_length = 140, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     status: Option<String>,
 }
 

@@ -159,6 +159,9 @@ pub struct RoomRow {
     pub owners: u64,
     /// Everything up to this seq is applied: this row, membership, folded bodies, mentions (rule 11).
     pub applied: Seq,
+    /// What follows from entries outside the room (pushes, webhooks) is written down up to this seq. None: by a build that knew nothing of it.
+    #[serde(default)]
+    pub followed: Option<Seq>,
     /// Messages up to `applied`.
     pub n: u64,
     /// When the entry at `applied` was numbered.
@@ -278,6 +281,9 @@ pub struct UserRow {
     /// Where its picture is; empty: nowhere.
     #[serde(default)]
     pub avatar_url: String,
+    /// A program and no person.
+    #[serde(default)]
+    pub bot: bool,
 }
 
 /// A device that signed in, and its family of refresh tokens.

@@ -69,6 +69,8 @@ tables! {
     RoomInvite = b'r', "room_invite", Compared;
     /// user → room: how much of it the user wants to be told of.
     Notify = b'n', "notify", Compared;
+    /// room → user: members of a channel who want to be told of every message.
+    RoomNotify = b'f', "room_notify", Compared;
     /// user → device: where pushes to it go.
     PushSubscription = b'p', "push_subscription", Compared;
     /// shard of the user → (user, device, room, seq): a push that is to be sent.

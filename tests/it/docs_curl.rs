@@ -47,7 +47,7 @@ fn steps(text: &str) -> Vec<(usize, Step)> {
         }
         let (body, more) = line.strip_suffix('\\').map_or((line, false), |body| (body, true));
         match (steps.last_mut(), body.strip_prefix("$ ")) {
-            (Some((_, Step::Run { command, .. })), None) if going_on => *command = format!("{command} {}", body.trim()),
+            (Some((_, Step::Run { command, .. })), None) if going_on => *command = format!("{} {}", command.trim_end(), body.trim()),
             (_, Some(typed)) => {
                 let step = step(typed.trim());
                 ours = step.is_some();
@@ -243,7 +243,7 @@ fn no_curl_line_stands_where_it_is_not_run() {
 #[test]
 fn pages_are_read_and_answers_judged_as_the_head_of_this_file_says() {
     let page = "```console\n$ make run\nlistening\n$ curl a \\\n  -d b\n{\"user\":\"1\"}\n$ ALICE=eyJ…  # access_token\n$ ROOT=$(cat x)\n```\n```\n$ curl no\n```\n";
-    let run = Step::Run { command: "curl a  -d b".into(), shown: "{\"user\":\"1\"}\n".into() };
+    let run = Step::Run { command: "curl a -d b".into(), shown: "{\"user\":\"1\"}\n".into() };
     let take = Step::Take { name: "ALICE".into(), path: "access_token".into() };
     let set = Step::Set { name: "ROOT".into(), command: "$(cat x)".into() };
     assert_eq!(steps(page).into_iter().map(|(_, s)| s).collect::<Vec<_>>(), [run, take, set]);

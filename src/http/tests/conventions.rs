@@ -121,7 +121,8 @@ async fn make(
 ) -> Result<actix_web::HttpResponse, ApiError> {
     let head = made.attempts.lock().len() as Seq;
     key.once(&api, UserId(7), async move { Ok(head) }, move |attempt| async move {
-        tokio::time::sleep(*made.slow.lock()).await;
+        let slow = *made.slow.lock();
+        tokio::time::sleep(slow).await;
         made.attempts.lock().push(attempt);
         match made.refuse.lock().clone() {
             Some(error) => Err(error),
