@@ -12,6 +12,7 @@ use crate::storage::StorageError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub mod accounts;
+pub mod bans;
 pub mod deletion;
 pub mod emails;
 pub mod issuers;
@@ -22,6 +23,7 @@ pub mod mfa;
 pub mod onetime;
 pub mod passwords;
 pub mod refresh;
+pub mod reports;
 mod rows;
 pub mod sessions;
 pub mod subjects;

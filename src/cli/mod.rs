@@ -14,6 +14,7 @@ use std::process::ExitCode;
 mod accounts;
 mod api_key;
 mod audit;
+mod backup;
 pub mod bench;
 pub mod chat;
 pub mod check;
@@ -53,6 +54,10 @@ enum Command {
     Token(token::Args),
     /// List and rotate the keys that sign access tokens.
     Keys(keys::Args),
+    /// Copy everything that the server keeps into one file, while it runs.
+    Backup(backup::BackupArgs),
+    /// Make a data directory from a backup.
+    Restore(backup::RestoreArgs),
     /// Show what administrators did.
     Audit(audit::Args),
     /// Make, list and revoke the keys that other servers act with.
@@ -86,6 +91,8 @@ pub fn main() -> ExitCode {
         Command::User(args) => user::run(args),
         Command::Token(args) => token::run(args),
         Command::Keys(args) => keys::run(args),
+        Command::Backup(args) => backup::backup(args),
+        Command::Restore(args) => backup::restore(args),
         Command::Audit(args) => audit::run(args),
         Command::ApiKey(args) => api_key::run(args),
         Command::Check(args) => return check::run(args),

@@ -5,7 +5,7 @@
 
 use super::keys::{self, SigningKey};
 use super::validate::SECRET_BYTES_MIN;
-use super::{Auth, Mail};
+use super::{Auth, Mail, Moderation};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -60,6 +60,20 @@ impl Mail {
 impl fmt::Debug for Mail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Mail({})", serde_json::to_string(&self.hidden()).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl Moderation {
+    /// The same without its secret, for showing.
+    pub fn hidden(&self) -> Moderation {
+        let filter_secret = if self.filter_secret.is_empty() { String::new() } else { HIDDEN.into() };
+        Moderation { filter_secret, ..self.clone() }
+    }
+}
+
+impl fmt::Debug for Moderation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Moderation({})", serde_json::to_string(&self.hidden()).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -163,6 +177,8 @@ fn ring_or_made(data_dir: &Path, auth: &Auth, made: &mut Vec<PathBuf>) -> Result
     }
     make(&dir(data_dir).join(SIGNING_FILE), made)?;
     Ok(keys::kept(data_dir, auth)?.unwrap_or_default())
+}
+
 /// A further secret of the node, made at the first need of it. After [`load_or_make`], which looks after the directory.
 pub fn further(data_dir: &Path, file: &str) -> Result<Secret> {
     let path = dir(data_dir).join(file);

@@ -4,7 +4,10 @@
 //! errors are problem+json, that a bearer token is needed unless a handler says otherwise, how large integers may be. A test
 //! (`the_document_and_the_route_table_agree`) keeps it equal to the route table.
 
-use super::{auth, contacts, deletion, devices, email, error, etag, export, incoming, newcomers, notify, password, push, totp, users, webhooks};
+use super::{
+    auth, contacts, deletion, devices, email, error, etag, export, incoming, moderation, newcomers, notify, password, push, totp, users,
+    webhooks,
+};
 use crate::error::{ApiError, Code};
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
@@ -49,6 +52,7 @@ fn parts() -> Vec<(&'static str, utoipa::openapi::OpenApi)> {
         ("export", export::Docs::openapi()),
         ("users", users::Docs::openapi()),
         ("contacts", contacts::Docs::openapi()),
+        ("moderation", moderation::Docs::openapi()),
         ("notify", notify::Docs::openapi()),
         ("push", push::Docs::openapi()),
         ("newcomers", newcomers::Docs::openapi()),

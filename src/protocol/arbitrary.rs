@@ -188,8 +188,8 @@ fn ok() -> BoxedStrategy<Ok> {
     let member = (user(), text(), role()).prop_map(|(user, name, role)| MemberShown { user, name, role });
     let one = (of(room()), of(number()), of(number()), of(id()), of(number()), of(number()));
     let lists = (of(vec(shown(), 0..3)), of(vec(summary(), 0..2)), of(vec(member, 0..3)), of(vec(presence(), 0..3)));
-    (number(), one, of(number()), of(any::<bool>()), lists)
-        .prop_map(|(reference, (room, seq, n, id, at, expires), head, more, (messages, rooms, members, presence))| Ok {
+    (number(), one, (of(number()), of(number())), of(any::<bool>()), lists)
+        .prop_map(|(reference, (room, seq, n, id, at, expires), (head, first), more, (messages, rooms, members, presence))| Ok {
             reference,
             room,
             seq,
@@ -199,6 +199,7 @@ fn ok() -> BoxedStrategy<Ok> {
             expires,
             messages,
             head,
+            first,
             more,
             rooms,
             members,

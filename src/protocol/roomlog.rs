@@ -151,6 +151,8 @@ pub struct RoomLog {
     window: VecDeque<Recent>,
     by_cid: HashMap<(UserId, ClientId), Seq>,
     old: HashMap<Seq, Old>,
+    /// A filter may have changed texts.
+    screened: bool,
     uncommitted_members: Vec<(Seq, UserId)>,
 }
 
@@ -191,8 +193,15 @@ impl RoomLog {
             window: VecDeque::new(),
             by_cid: HashMap::new(),
             old: HashMap::new(),
+            screened: false,
             uncommitted_members: Vec::new(),
         }
+    }
+
+    /// A filter may change the texts of messages before they are numbered: a repeat of one is known by its client id alone.
+    pub fn screened(mut self, screened: bool) -> Self {
+        self.screened = screened;
+        self
     }
 
     /// Puts what the log has at or before the applied seq into the window, oldest first.
@@ -295,6 +304,9 @@ impl RoomLog {
         if self.kind.is_none() {
             return Decision::Refuse(not_found());
         }
+        if user == UserId::SERVER {
+            return self.once_only(user, request, self.body_of_server(request), searched, repeat_window);
+        }
         let Some(standing) = self.standing(user) else { return Decision::Need(Need::Standing(user)) };
         // Who may not see the room learns nothing, also not whether a client id was used in it.
         if let Err(e) = self.check(standing, Act::Read)
@@ -305,17 +317,37 @@ impl RoomLog {
                 _ => Decision::Refuse(e),
             };
         }
-        let body = match self.body_of(user, standing, request) {
+        self.once_only(user, request, self.body_of(user, standing, request), searched, repeat_window)
+    }
+
+    /// Numbers a body unless the request was carried out before: a resend is answered as it was the first time, even when the same request
+    /// would be refused now.
+    fn once_only(
+        &self,
+        user: UserId,
+        request: &Request,
+        body: Result<Body, Halt>,
+        searched: Option<Option<Recent>>,
+        repeat_window: u64,
+    ) -> Decision {
+        let body = match body {
             Ok(body) => Ok(body),
             Err(Halt::Refuse(e)) => Err(e),
             Err(other) => return other.into(),
         };
         let Some((cid, since)) = once(request) else { return body.map_or_else(Decision::Refuse, |_| Decision::Done) };
-        // A resend is answered as it was the first time, even when the same request would be refused now.
         match self.repeat(user, cid, since, searched, repeat_window) {
             Err(halt) => halt.into(),
             Ok(Some(first)) => self.same(request, user, first),
             Ok(None) => body.map_or_else(Decision::Refuse, Decision::Append),
+        }
+    }
+
+    /// The server itself is in no room: as its moderation it deletes, whosever the message and whatever the room.
+    fn body_of_server(&self, request: &Request) -> Result<Body, Halt> {
+        match request {
+            Request::Delete(delete) => self.target(delete.seq).map(|_| Body::Delete(Target { seq: delete.seq })),
+            _ => Err(Halt::Refuse(ApiError::new(Code::Forbidden, "the server itself only deletes"))),
         }
     }
 
@@ -332,8 +364,10 @@ impl RoomLog {
     }
 
     fn same(&self, request: &Request, user: UserId, first: Recent) -> Decision {
+        // What a filter made of the text is in the log, and not what was sent.
+        let may_differ = self.screened && matches!(request, Request::Send(_) | Request::Edit(_));
         match plain_body(request, user) {
-            Some(body) if hash_body(&body) != first.hash => {
+            Some(body) if hash_body(&body) != first.hash && !may_differ => {
                 Decision::Refuse(ApiError::new(Code::Conflict, format!("the client id was used for another request (seq {})", first.seq)))
             }
             _ => Decision::Repeat(first),

@@ -1,6 +1,7 @@
 //! The one integration test binary: a module per capability. The name of a test is the guarantee it checks.
 #![allow(clippy::unwrap_used)]
 
+mod backup;
 mod cli;
 mod config;
 mod docs_curl;
@@ -10,6 +11,7 @@ mod house;
 mod house_docs;
 mod identity;
 mod limits;
+mod moderation;
 mod powercut_store;
 mod powercut_tool;
 mod presence;
@@ -17,6 +19,7 @@ mod promises;
 mod proxy;
 mod push;
 mod readme;
+mod retention;
 mod rights;
 mod schemathesis;
 mod seen;
