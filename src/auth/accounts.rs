@@ -3,9 +3,8 @@
 //! What ends sessions (a new password, disabling) does so in the same write, by `tokens_after`: every access and refresh
 //! token issued before it is refused from then on. Closing the sockets at once is the caller's part.
 
-use super::deletion;
 use super::passwords::Passwords;
-use super::{failed, now};
+use super::{bans, deletion, failed, now};
 use crate::config;
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::{Millis, UserId};
@@ -65,26 +64,34 @@ impl Accounts {
         Passwords::acceptable(password)?;
         let taken = || ApiError::new(Code::Conflict, format!("the user name {name} is taken"));
         // Looked up first so that a taken name costs no hashing; the store decides in the end.
-        if self.users.user_by_name(name).await.map_err(failed)?.is_some() || deletion::was_deleted(&*self.users, name).await? {
+        if self.users.user_by_name(name).await.map_err(failed)?.is_some() || self.withheld(name).await? {
             return Err(taken());
         }
         let password = self.passwords.hash(password.into()).await?;
-        let row = blank(user, name, password);
+        self.settle(blank(user, name, password)).await?.ok_or_else(taken)
+    }
+
+    /// Whether nobody may have a name: it was a deleted account's, or is a banned one's.
+    async fn withheld(&self, name: &str) -> Result<bool, ApiError> {
+        Ok(deletion::was_deleted(&*self.users, name).await? || bans::holds_name(&*self.users, name).await?)
+    }
+
+    /// Stores a fresh account; `None` when its name is not to be had, or its id.
+    async fn settle(&self, row: UserRow) -> Result<Option<UserRow>, ApiError> {
         if !self.users.create_user(row.clone()).await.map_err(failed)? {
-            return Err(taken());
+            return Ok(None);
         }
-        // A name becomes free only after it was noted as deleted; so this sees what came between the look above and the store.
-        if deletion::was_deleted(&*self.users, name).await? {
+        // A name becomes free only after it was noted as deleted; so this sees what came between the look before and the store.
+        if deletion::was_deleted(&*self.users, &row.name).await? {
             deletion::bury(&*self.users, row).await?;
-            return Err(taken());
+            return Ok(None);
         }
-        Ok(row)
+        Ok(Some(row))
     }
 
     /// Makes an account that no password opens: of a bot, or of who signs in elsewhere. `None` when the name is taken, or the id.
     pub async fn adopt(&self, user: UserId, name: &str, with: impl FnOnce(UserRow) -> UserRow) -> Result<Option<UserRow>, ApiError> {
-        let row = with(blank(user, name, String::new()));
-        Ok(self.users.create_user(row.clone()).await.map_err(failed)?.then_some(row))
+        if self.withheld(name).await? { Ok(None) } else { self.settle(with(blank(user, name, String::new()))).await }
     }
 
     /// The account, if the password is its own. That an account is disabled is said only to who knows its password.
@@ -153,8 +160,11 @@ impl Accounts {
         .await
     }
 
-    /// Disables an account and ends its sessions, or enables it again (those sessions stay ended).
+    /// Disables an account and ends its sessions, or enables it again (those sessions stay ended). One that is being deleted stays disabled.
     pub async fn set_disabled(&self, name: &str, disabled: bool) -> Result<UserRow, ApiError> {
+        if !disabled && deletion::is_begun(&*self.users, self.by_name(name).await?.user).await? {
+            return Err(ApiError::new(Code::Conflict, "the account is being deleted"));
+        }
         self.change(name, |row| {
             if disabled && !row.disabled {
                 row.tokens_after = after_now(row.tokens_after);

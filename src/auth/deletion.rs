@@ -45,6 +45,16 @@ pub async fn was_deleted(store: &dyn Store, name: &str) -> Result<bool, ApiError
     Ok(tombstone(name).read::<Millis>(store).await?.is_some())
 }
 
+/// Whether it is what is left of an account.
+pub fn is_over(row: &UserRow) -> bool {
+    row.name.starts_with(PREFIX)
+}
+
+/// Whether the account's deletion was begun and is not done.
+pub async fn is_begun(store: &dyn Store, user: UserId) -> Result<bool, ApiError> {
+    Ok(begun(user).read::<Millis>(store).await?.is_some())
+}
+
 /// Notes that the account is to be deleted, and signs it out for good. From here on there is no way back.
 pub async fn begin(store: &dyn Store, user: UserId, now: Millis) -> Result<(), ApiError> {
     begun(user).change(store, |was: Option<Millis>| Ok((Some(was.unwrap_or(now)), ()))).await?;
@@ -107,7 +117,7 @@ pub async fn finish(store: &dyn Store, user: UserId) -> Result<(), ApiError> {
 
 /// Leaves of an account what must stay. The name is noted as deleted before it is given up.
 pub(super) async fn bury(store: &dyn Store, row: UserRow) -> Result<(), ApiError> {
-    if !row.name.starts_with(PREFIX) {
+    if !is_over(&row) {
         let at = super::now();
         tombstone(&row.name).change(store, |was: Option<Millis>| Ok((Some(was.unwrap_or(at)), ()))).await?;
     }
@@ -163,6 +173,7 @@ mod tests {
         assert_eq!(pending(&*store, 10).await.unwrap(), [UserId(1)]);
         let locked = store.user(row.user).await.unwrap().unwrap();
         assert!(locked.disabled && locked.password.is_empty() && locked.tokens_after > 0);
+        assert_eq!(accounts.set_disabled("alice", false).await.unwrap_err().code, Code::Conflict, "there is no way back");
         // Killed here, and begun again: nothing changes.
         begin(&*store, row.user, 6).await.unwrap();
         assert_eq!(store.user(row.user).await.unwrap().unwrap(), locked);
@@ -178,6 +189,7 @@ mod tests {
         assert!(links.look(&link, 2).await.is_err());
         assert!(store.user_by_name("alice").await.unwrap().is_none());
         assert_eq!(accounts.create(UserId(2), "alice", "correct horse").await.unwrap_err().code, Code::Conflict);
+        assert_eq!(accounts.adopt(UserId(2), "alice", |row| row).await.unwrap(), None, "nor who signs in elsewhere");
         assert_eq!(accounts.set_disabled("deleted:1", false).await.unwrap_err().code, Code::NotFound, "nobody brings it back");
     }
 }

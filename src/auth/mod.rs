@@ -77,6 +77,7 @@ mod tests {
             last_seen: 0,
             display_name: String::new(),
             avatar_url: String::new(),
+            bot: false,
         }
     }
 }

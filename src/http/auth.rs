@@ -176,9 +176,6 @@ pub async fn register(api: web::Data<Api>, req: HttpRequest, Body(who): Body<New
         may_have_cookie(&api, &req, who.cookie)?;
         api.limits.attempt(address(&req), Some(&who.name))?;
         let email = who.email.as_deref().map(crate::auth::emails::normalized).transpose()?;
-        if api.bans.holds_name(&who.name).await? {
-            return Err(ApiError::new(Code::Conflict, format!("the user name {} is taken", who.name)));
-        }
         let id = UserId(api.node.next_id().await?);
         let user = api.accounts.create(id, &who.name, &who.password).await?;
         if let Some(email) = email {
