@@ -8,12 +8,16 @@
 use super::Api;
 use super::auth::SignedIn;
 use super::error::Body;
+use super::admin::Operator;
 use super::password::confirmed;
+use super::scopes::Keeper;
+use super::users::no_such_user;
 use crate::auth::{deletion, failed, now};
 use crate::error::{ApiError, Code, Retry};
 use crate::protocol::entry::{Caller, Role};
 use crate::protocol::ids::{ClientId, DeviceId, RoomId, Seq, UserId};
 use crate::protocol::ops::{self, History, InRoom, Members, Request, SetRole};
+use crate::webhooks::incoming::HOOKS_MAX;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -22,7 +26,7 @@ use utoipa::{OpenApi, ToSchema};
 
 /// What this file adds to the OpenAPI document.
 #[derive(OpenApi)]
-#[openapi(paths(delete))]
+#[openapi(paths(delete, by_key))]
 pub struct Docs;
 
 /// How long until what could not be done is tried again.
@@ -53,6 +57,27 @@ pub async fn delete(api: web::Data<Api>, req: HttpRequest, me: SignedIn, Body(bo
         let missing = || ApiError::new(Code::BadCredentials, "a code of the second factor is needed");
         api.second_factor.check(user, &body.code.ok_or_else(missing)?, now()).await?;
     }
+    begin(&api, user).await
+}
+
+/// Deletes an account that an embedder's own server looks after, of whoever has no password here. Needs an API key with `users:write`.
+#[utoipa::path(delete, path = "/v1/users/{user}", params(("user" = UserId, Path)),
+    responses((status = 204, description = "the account is deleted")))]
+pub async fn by_key(api: web::Data<Api>, keeper: Keeper, user: web::Path<UserId>) -> Result<HttpResponse, ApiError> {
+    if keeper.key.and_then(|key| key.user).is_some_and(|bound| bound != *user) {
+        return Err(ApiError::new(Code::Forbidden, "the API key acts as another user only"));
+    }
+    let row = api.store.user(*user).await.map_err(failed)?.filter(|row| !deletion::is_over(row));
+    begin(&api, row.ok_or_else(no_such_user)?.user).await
+}
+
+/// `DELETE /admin/users/{name}`
+pub async fn by_operator(_op: Operator, api: web::Data<Api>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    let user = api.accounts.by_name(&name).await?.user;
+    begin(&api, user).await
+}
+
+async fn begin(api: &Api, user: UserId) -> Result<HttpResponse, ApiError> {
     deletion::begin(&*api.store, user, now()).await?;
     api.sessions.ended_everywhere(user);
     api.deletions.notify_one();
@@ -81,12 +106,32 @@ pub async fn work(api: Arc<Api>) {
 async fn carry_out(api: &Api, user: UserId) -> Result<(), ApiError> {
     deletion::lock(&*api.store, user).await?;
     api.sessions.ended_everywhere(user);
-    for room in api.store.rooms_of(user, api.config.rooms.rooms_per_user_max).await.map_err(failed)? {
+    tools(api, user).await?;
+    api.pushes.subscriptions.remove_all(user).await.map_err(failed)?;
+    let rooms_max = api.config.rooms.rooms_per_user_max;
+    api.pushes.levels.forget(user, rooms_max).await.map_err(failed)?;
+    for room in api.store.rooms_of(user, rooms_max).await.map_err(failed)? {
         leave(api, user, room).await?;
     }
     part(api, user).await?;
     deletion::records(&api.store, user).await?;
     deletion::finish(&*api.store, user).await
+}
+
+/// Ends the API keys and incoming webhooks that act as the account.
+async fn tools(api: &Api, user: UserId) -> Result<(), ApiError> {
+    for key in api.keys.list().await?.into_iter().filter(|key| key.user == Some(user)) {
+        or_gone(api.keys.revoke(key.id).await)?;
+    }
+    for hook in api.incoming.list(None, HOOKS_MAX).await?.into_iter().filter(|hook| hook.user == user) {
+        or_gone(api.incoming.revoke(hook.id).await)?;
+    }
+    Ok(())
+}
+
+/// Somebody else may have been quicker.
+fn or_gone<T>(revoked: Result<T, ApiError>) -> Result<(), ApiError> {
+    revoked.map(drop).or_else(|e| if e.code == Code::NotFound { Ok(()) } else { Err(e) })
 }
 
 /// Leaves a room. What the room refuses for good is left as it is: a direct room stays the other's.

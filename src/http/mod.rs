@@ -336,7 +336,8 @@ fn own(cfg: &mut Table<'_>) {
 }
 
 fn people(cfg: &mut Table<'_>) {
-    api_at(cfg, "/v1/users/{user}", "GET, HEAD", [get().to(users::by_id)]);
+    let user = [get().to(users::by_id), web::delete().to(deletion::by_key)];
+    api_at(cfg, "/v1/users/{user}", "GET, HEAD, DELETE", user);
     api_at(cfg, "/v1/users/by-name/{name}", "GET, HEAD", [get().to(users::by_name)]);
     api_at(cfg, "/v1/contacts", "GET, HEAD", [get().to(contacts::list)]);
     api_at(cfg, "/v1/contacts/presence", "GET, HEAD", [get().to(contacts::presence)]);
@@ -401,6 +402,8 @@ fn operators(cfg: &mut Table<'_>) {
     plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
     plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz)]);
     plain_at(cfg, "/admin/users", "GET, HEAD, POST", [get().to(admin::list), web::post().to(admin::create)]);
+    plain_at(cfg, "/admin/users/{name}", "DELETE", [web::delete().to(deletion::by_operator)]);
+    plain_at(cfg, "/admin/users/{name}/totp", "DELETE", [web::delete().to(admin::without_totp)]);
     plain_at(cfg, "/admin/users/{name}/disable", "POST", [web::post().to(admin::disable)]);
     plain_at(cfg, "/admin/users/{name}/enable", "POST", [web::post().to(admin::enable)]);
     plain_at(cfg, "/admin/users/{name}/password", "POST", [web::post().to(admin::password)]);
@@ -448,7 +451,7 @@ async fn plain<B: MessageBody>(req: ServiceRequest, next: Next<B>) -> Result<Ser
     let mut response = next.call(req).await?;
     if let Some(api) = api {
         headers::protect(&mut response, api.config.tls.hsts_s);
-        if let Some(act) = act {
+        if let Some(act) = act.or_else(|| audit::Audit::of_key(response.request())) {
             api.audit.answered(act, &response).await;
         }
     }

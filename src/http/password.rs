@@ -138,6 +138,9 @@ pub async fn change(api: web::Data<Api>, req: HttpRequest, me: SignedIn, Body(bo
 
 /// Whether the request's own user knows the password, within the limits of guessing.
 pub(super) async fn confirmed(api: &Api, req: &HttpRequest, user: &UserRow, password: &str) -> Result<(), ApiError> {
+    if user.password.is_empty() {
+        return Err(ApiError::new(Code::Forbidden, "this account has no password here; the server that made it looks after it"));
+    }
     api.limits.attempt(address(req), Some(&user.name))?;
     api.accounts.confirm(user, password).await
 }

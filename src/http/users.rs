@@ -1,13 +1,13 @@
 //! Oneself, what one shows to others, and finding others by id or by their exact name.
 //!
-//! Who is disabled, or blocks the caller, looks like nobody. When a user was last connected is told to its contacts only.
+//! Who is disabled, or blocks the caller, looks like nobody; of a deleted account its tombstone is shown. When a user was last connected is told to its contacts only.
 
 use super::Api;
 use super::auth::SignedIn;
 use super::error::Body;
 use super::etag::{Conditions, IfMatchHeader, IfNoneMatchHeader};
 use crate::auth::emails::Email;
-use crate::auth::failed;
+use crate::auth::{deletion, failed};
 use crate::auth::tokens::Claims;
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::{DeviceId, Millis, UserId};
@@ -37,6 +37,9 @@ pub struct Profile {
     pub status: String,
     /// A program and no person.
     pub bot: bool,
+    /// What is left of an account that was deleted: nobody. Absent for everybody else.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
     /// When the user was last connected; absent: never, or the user is no contact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Millis>,
@@ -45,10 +48,12 @@ pub struct Profile {
 impl Profile {
     /// What `row` shows to somebody who stands to it as `state`.
     pub fn of(row: UserRow, state: Option<ContactState>) -> Profile {
+        let deleted = deletion::is_over(&row);
         let close = state == Some(ContactState::Accepted);
         let display_name = if row.display_name.is_empty() { row.name.clone() } else { row.display_name };
         let last_seen = (close && row.last_seen > 0).then_some(row.last_seen);
-        Profile { user: row.user, name: row.name, display_name, avatar_url: row.avatar_url, status: row.status, bot: row.bot, last_seen }
+        let UserRow { user, name, avatar_url, status, bot, .. } = row;
+        Profile { user, name, display_name, avatar_url, status, bot, deleted, last_seen }
     }
 }
 
@@ -167,6 +172,10 @@ pub async fn by_name(api: web::Data<Api>, me: SignedIn, when: Conditions, name: 
 
 /// What `row` shows to `me`.
 async fn seen_by(api: &Api, me: UserId, row: UserRow) -> Result<Profile, ApiError> {
+    // Its messages are still there, and have an author.
+    if deletion::is_over(&row) {
+        return Ok(Profile::of(row, None));
+    }
     let state = states(api, row.user, me).await?;
     if row.disabled || state == Some(ContactState::Blocked) {
         return Err(no_such_user());

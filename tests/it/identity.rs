@@ -1,4 +1,4 @@
-//! Identity as people and attackers meet it: passwords, links in mails, addresses, devices, second factors, cookies, keys, farewells.
+//! Identity as people and attackers meet it: passwords, links in mails, addresses, devices, second factors, cookies, keys.
 //! Over HTTP and sockets, against a real node.
 
 use super::support::{RawSocket, Response, SOON, TestNode, TestUser, eventually, http};
@@ -9,21 +9,21 @@ use tokio::net::TcpListener;
 use totp_rs::{Builder, Secret};
 
 /// Of every test user (`TestNode::user`).
-const PASSWORD: &str = "correct horse battery staple";
-const NEW: &str = "another horse altogether";
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+pub(crate) const NEW: &str = "another horse altogether";
 
 /// One request; `token` as bearer, unless it is empty.
-async fn call_with(node: &TestNode, method: &str, path: &str, token: &str, headers: &str, body: &Value) -> Response {
+pub(crate) async fn call_with(node: &TestNode, method: &str, path: &str, token: &str, headers: &str, body: &Value) -> Response {
     let bearer = if token.is_empty() { String::new() } else { format!("\r\nAuthorization: Bearer {token}") };
     let body = if body.is_null() { String::new() } else { body.to_string() };
     http(node.address(), &format!("{method} {path} HTTP/1.1\r\nContent-Type: application/json{bearer}{headers}"), &body).await
 }
 
-async fn call(node: &TestNode, method: &str, path: &str, token: &str, body: Value) -> Response {
+pub(crate) async fn call(node: &TestNode, method: &str, path: &str, token: &str, body: Value) -> Response {
     call_with(node, method, path, token, "", &body).await
 }
 
-trait Answered {
+pub(crate) trait Answered {
     /// The body of a success.
     fn done(&self, status: u16) -> Value;
     /// Status and code of a failure.
@@ -43,21 +43,21 @@ impl Answered for Response {
     }
 }
 
-fn text(value: &Value, key: &str) -> String {
+pub(crate) fn text(value: &Value, key: &str) -> String {
     value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}")).to_owned()
 }
 
-async fn login(node: &TestNode, name: &str, password: &str) -> Response {
+pub(crate) async fn login(node: &TestNode, name: &str, password: &str) -> Response {
     call(node, "POST", "/v1/auth/login", "", json!({ "name": name, "password": password })).await
 }
 
 /// Whether the access token still counts.
-async fn counts(node: &TestNode, token: &str) -> bool {
+pub(crate) async fn counts(node: &TestNode, token: &str) -> bool {
     call(node, "GET", "/v1/me", token, Value::Null).await.status == 200
 }
 
 /// Mails of the outbox to an address, oldest first.
-fn mails(node: &TestNode, to: &str) -> Vec<String> {
+pub(crate) fn mails(node: &TestNode, to: &str) -> Vec<String> {
     let Ok(dir) = std::fs::read_dir(node.data_dir().join("outbox")) else { return Vec::new() };
     let mut paths: Vec<_> = dir.map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "eml")).collect();
     paths.sort();
@@ -66,27 +66,27 @@ fn mails(node: &TestNode, to: &str) -> Vec<String> {
 }
 
 /// Waits for the n-th mail to an address (from 1).
-async fn mail(node: &TestNode, to: &str, n: usize) -> String {
+pub(crate) async fn mail(node: &TestNode, to: &str, n: usize) -> String {
     eventually(&format!("mail {n} to {to}"), SOON, || async { mails(node, to).len() >= n }).await;
     mails(node, to).remove(n - 1)
 }
 
 /// The token of a mail's link.
-fn token_of(mail: &str) -> String {
+pub(crate) fn token_of(mail: &str) -> String {
     let token = mail.split("#token=").nth(1).unwrap_or_else(|| panic!("no link in {mail}")).split_whitespace().next().unwrap().to_owned();
     assert!(mail.contains(&format!("\r\n{token}\r\n")), "the token stands by itself too");
     token
 }
 
 /// Gives the user a verified address.
-async fn with_email(node: &TestNode, user: &TestUser, address: &str) {
+pub(crate) async fn with_email(node: &TestNode, user: &TestUser, address: &str) {
     call(node, "PUT", "/v1/me/email", &user.token, json!({ "email": address, "password": PASSWORD })).await.done(202);
     let token = token_of(&mail(node, address, 1).await);
     call(node, "POST", "/v1/auth/email/verify", "", json!({ "token": token })).await.done(204);
 }
 
 /// Gives the user a second factor; its secret and recovery codes.
-async fn with_totp(node: &TestNode, user: &TestUser) -> (String, Vec<String>) {
+pub(crate) async fn with_totp(node: &TestNode, user: &TestUser) -> (String, Vec<String>) {
     let set_up = call(node, "POST", "/v1/me/totp", &user.token, json!({ "password": PASSWORD })).await.done(200);
     let secret = text(&set_up, "secret");
     assert!(text(&set_up, "uri").starts_with("otpauth://totp/"));
@@ -95,12 +95,12 @@ async fn with_totp(node: &TestNode, user: &TestUser) -> (String, Vec<String>) {
 }
 
 /// The code of the step now, or of one later.
-fn code(secret: &str, later: u64) -> String {
+pub(crate) fn code(secret: &str, later: u64) -> String {
     let totp = Builder::new().with_secret(Secret::try_from_base32(secret).unwrap()).build().unwrap();
     totp.generate(hubbub::auth::now() / 1000 + later * 30).to_string()
 }
 
-async fn mfa_token(node: &TestNode, name: &str) -> String {
+pub(crate) async fn mfa_token(node: &TestNode, name: &str) -> String {
     let asked = login(node, name, PASSWORD).await;
     assert_eq!(asked.refused(), (401, "mfa_required".into()));
     text(&serde_json::from_str(&asked.body).unwrap(), "mfa_token")
@@ -108,6 +108,31 @@ async fn mfa_token(node: &TestNode, name: &str) -> String {
 
 async fn second_step(node: &TestNode, token: &str, code: &str) -> Response {
     call(node, "POST", "/v1/auth/login/mfa", "", json!({ "mfa_token": token, "code": code })).await
+}
+
+#[tokio::test]
+async fn unknown_names_wrong_passwords_and_accounts_without_one_are_answered_alike_in_words_and_in_time() {
+    // So much work that it is longer than all else.
+    let node = TestNode::builder().set("auth.argon2_memory_kib", 16_384).set("auth.argon2_passes", 4).start().await;
+    node.user("alice").await;
+    let key = node.operate("POST", "/admin/api-keys", Some(json!({ "name": "k", "scopes": ["users:write"] }))).await.unwrap();
+    call(&node, "POST", "/v1/users", &text(&key, "key"), json!({ "name": "robot", "bot": true })).await.done(201);
+    let names = ["alice", "nobody", "robot"];
+    let mut times: [Vec<Duration>; 3] = Default::default();
+    let mut answers = Vec::new();
+    for _ in 0..7 {
+        for (n, name) in names.iter().enumerate() {
+            let begun = Instant::now();
+            let answer = login(&node, name, "not the password").await;
+            times[n].push(begun.elapsed());
+            let headers: Vec<_> = answer.headers.iter().filter(|(n, _)| n != "date" && !n.starts_with("ratelimit")).cloned().collect();
+            answers.push((answer.refused(), answer.body, headers));
+        }
+    }
+    assert!(answers.iter().all(|a| *a == answers[0] && a.0 == (401, "bad_credentials".into())), "{answers:#?}");
+    // The machine may be busy, and only ever takes longer: the quickest answers say how much work there was.
+    let quickest = times.map(|t| t.into_iter().min().unwrap());
+    assert!(quickest.iter().all(|t| *t * 2 > *quickest.iter().max().unwrap()), "{quickest:?}");
 }
 
 #[tokio::test]
@@ -421,7 +446,7 @@ async fn a_refresh_cookie_from_another_origin_is_refused() {
 }
 
 /// Runs the command line on the node's directory.
-async fn hubbub(node: &TestNode, args: &[&str]) -> Value {
+pub(crate) async fn hubbub(node: &TestNode, args: &[&str]) -> Value {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hubbub"));
     command.args(args).arg("--json").env("HUBBUB_STORAGE__DATA_DIR", node.data_dir()).env("HUBBUB_STORAGE__DISK_FREE_BYTES_MIN", "0");
     let done = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
@@ -464,154 +489,6 @@ async fn rotating_keys_logs_nobody_out() {
     hubbub(&node, &["keys", "rotate"]).await;
     node.restart().await;
     assert!(counts(&node, &text(&renewed, "access_token")).await);
-}
-
-/// A room of these users, the first of whom owns it.
-async fn room(socket: &mut RawSocket, kind: &str, members: &[&TestUser]) -> String {
-    let members: Vec<String> = members.iter().map(|m| m.id.to_string()).collect();
-    let mut fields = json!({ "kind": kind, "members": members, "cid": uuid::Uuid::new_v4().to_string() });
-    if kind != "direct" {
-        fields["name"] = "a room".into();
-    }
-    text(&socket.ask("create", fields).await, "room")
-}
-
-async fn send(socket: &mut RawSocket, room: &str, says: &str) {
-    let sent = socket.ask("send", json!({ "room": room, "text": says, "cid": uuid::Uuid::new_v4().to_string() })).await;
-    assert_eq!(sent["op"], "ok", "{sent}");
-}
-
-/// Waits for an entry among the pushes that says of `user` what `fits` looks for.
-async fn told(socket: &mut RawSocket, fits: impl Fn(&Value) -> bool) {
-    let end = tokio::time::Instant::now() + SOON;
-    while !socket.pushes.iter().any(|p| fits(p)) {
-        assert!(tokio::time::Instant::now() < end, "not told: {:#?}", socket.pushes);
-        let value = socket.value().await;
-        socket.pushes.push(value);
-    }
-}
-
-#[tokio::test]
-async fn a_deleted_account_is_gone_and_its_rooms_know() {
-    let mut node = TestNode::start().await;
-    let (alice, bob, carol) = (node.user("alice").await, node.user("bob").await, node.user("carol").await);
-    with_email(&node, &alice, "alice@example.org").await;
-    let (_, codes) = with_totp(&node, &alice).await;
-    let (mut a, mut b) = (RawSocket::live(&node, &alice).await, RawSocket::live(&node, &bob).await);
-    let group = room(&mut a, "group", &[&bob, &carol]).await;
-    let direct = room(&mut a, "direct", &[&bob]).await;
-    let alone = room(&mut a, "channel", &[]).await;
-    for room in [&group, &direct, &alone] {
-        send(&mut a, room, "remember me").await;
-    }
-    for (from, to) in [(&alice, &bob), (&bob, &alice)] {
-        call(&node, "PUT", &format!("/v1/contacts/{}", to.id), &from.token, json!({})).await.done(200);
-    }
-    let delete = |body: Value| call(&node, "DELETE", "/v1/me", &alice.token, body);
-    assert_eq!(delete(json!({ "password": "wrong horse", "code": codes[0] })).await.refused(), (401, "bad_credentials".into()));
-    assert_eq!(delete(json!({ "password": PASSWORD })).await.refused(), (401, "bad_credentials".into()), "the second factor too");
-    assert!(counts(&node, &alice.token).await);
-    delete(json!({ "password": PASSWORD, "code": codes[0] })).await.done(204);
-
-    assert_eq!(a.closed().await, 4203);
-    assert!(!counts(&node, &alice.token).await);
-    assert_eq!(login(&node, "alice", PASSWORD).await.refused(), (401, "bad_credentials".into()), "as if she had never been");
-    // Her last owner's role went to somebody, and then she left: both are entries.
-    let member = |p: &Value| p.to_string().contains("\"member\"");
-    told(&mut b, |p| member(p) && p.to_string().contains(&alice.id.to_string()) && p.to_string().contains("leave")).await;
-    assert!(b.pushes.iter().any(|p| member(p) && p.to_string().contains("owner")), "{:#?}", b.pushes);
-    eventually("the deletion is done", SOON, || async { node.log().contains("an account was deleted") }).await;
-    let members = b.ask("members", json!({ "room": group })).await;
-    let ids: Vec<&str> = members["members"].as_array().unwrap().iter().map(|m| m["user"].as_str().unwrap()).collect();
-    assert!(ids.len() == 2 && !ids.contains(&alice.id.to_string().as_str()), "{members}");
-    assert_eq!(members["members"].as_array().unwrap().iter().filter(|m| m["role"] == "owner").count(), 1);
-    // What she wrote stays, by nobody who can be found.
-    let history = b.ask("history", json!({ "room": direct })).await;
-    assert!(history.to_string().contains("remember me"), "{history}");
-    let found = call(&node, "GET", "/v1/users/by-name/alice", &bob.token, Value::Null).await;
-    assert_eq!(found.refused(), (404, "not_found".into()));
-    let contacts = call(&node, "GET", "/v1/contacts", &bob.token, Value::Null).await.done(200);
-    assert!(!contacts.to_string().contains(&alice.id.to_string()), "{contacts}");
-    // Nobody gets her name; her address is free.
-    let register = call(&node, "POST", "/v1/auth/register", "", json!({ "name": "alice", "password": NEW })).await;
-    assert_eq!(register.refused(), (409, "conflict".into()));
-    with_email_again(&node, &bob, "alice@example.org").await;
-    // It stays so.
-    node.kill9().await;
-    node.restart().await;
-    assert_eq!(login(&node, "alice", PASSWORD).await.refused(), (401, "bad_credentials".into()));
-}
-
-/// The same as [`with_email`], where somebody had the address before.
-async fn with_email_again(node: &TestNode, user: &TestUser, address: &str) {
-    let n = mails(node, address).len() + 1;
-    call(node, "PUT", "/v1/me/email", &user.token, json!({ "email": address, "password": PASSWORD })).await.done(202);
-    let token = token_of(&mail(node, address, n).await);
-    call(node, "POST", "/v1/auth/email/verify", "", json!({ "token": token })).await.done(204);
-}
-
-#[tokio::test]
-async fn a_deletion_that_was_answered_is_finished_also_after_a_kill() {
-    let mut node = TestNode::start().await;
-    let (alice, bob) = (node.user("alice").await, node.user("bob").await);
-    let mut a = RawSocket::live(&node, &alice).await;
-    let mut rooms = Vec::new();
-    for _ in 0..30 {
-        rooms.push(room(&mut a, "group", &[&bob]).await);
-    }
-    call(&node, "DELETE", "/v1/me", &alice.token, json!({ "password": PASSWORD })).await.done(204);
-    node.kill9().await;
-    node.restart().await;
-    eventually("every room is left", SOON, || async {
-        let mut b = RawSocket::live(&node, &bob).await;
-        let members = members_of(&mut b, &rooms).await;
-        members.iter().all(|m| !m.contains(&alice.id.to_string()))
-    })
-    .await;
-    let register = call(&node, "POST", "/v1/auth/register", "", json!({ "name": "alice", "password": NEW })).await;
-    assert_eq!(register.refused(), (409, "conflict".into()));
-    eventually("the name is given up", SOON, || async {
-        let users = node.operate("GET", "/admin/users?limit=100", None).await.unwrap();
-        users.to_string().contains(&format!("deleted:{}", alice.id)) && !users.to_string().contains("\"alice\"")
-    })
-    .await;
-}
-
-async fn members_of(socket: &mut RawSocket, rooms: &[String]) -> Vec<String> {
-    let mut all = Vec::new();
-    for room in rooms {
-        all.push(socket.ask("members", json!({ "room": room })).await["members"].to_string());
-    }
-    all
-}
-
-#[tokio::test]
-async fn an_export_holds_everything_of_ones_own_and_nothing_of_others() {
-    let node = TestNode::start().await;
-    let (alice, bob) = (node.user("alice").await, node.user("bob").await);
-    with_email(&node, &alice, "alice@example.org").await;
-    let (mut a, mut b) = (RawSocket::live(&node, &alice).await, RawSocket::live(&node, &bob).await);
-    let group = room(&mut a, "group", &[&bob]).await;
-    for n in 0..450 {
-        send(&mut a, &group, &format!("mine {n}")).await;
-    }
-    send(&mut b, &group, "not hers").await;
-    let other = room(&mut b, "group", &[]).await;
-    send(&mut b, &other, "not hers either").await;
-    let (url, token) = (format!("{}/v1/me/export", node.url()), alice.token.clone());
-    let read =
-        move || ureq::get(&url).header("authorization", format!("Bearer {token}")).call().unwrap().body_mut().read_to_string().unwrap();
-    let whole = tokio::task::spawn_blocking(read).await.unwrap();
-    let export: Value = serde_json::from_str(&whole).unwrap();
-    assert_eq!(export["complete"], true);
-    assert_eq!((text(&export["account"], "name"), text(&export["account"], "email")), ("alice".into(), "alice@example.org".into()));
-    assert_eq!(export["rooms"].as_array().unwrap().len(), 1);
-    let texts: Vec<String> = export["messages"].as_array().unwrap().iter().map(|m| m.to_string()).collect();
-    assert_eq!(texts.len(), 450);
-    assert!((0..450).all(|n| texts[n].contains(&format!("\"mine {n}\""))), "in order, over several pages");
-    assert!(!whole.contains("not hers") && !whole.contains("argon2"), "neither others' messages nor secrets");
-    assert_eq!(export["devices"].as_array().unwrap().len(), 1);
-    assert_eq!(call(&node, "GET", "/v1/me/export", "", Value::Null).await.refused().0, 401);
 }
 
 /// A mail server of the plainest kind. The first connections are refused as long as `busy` lasts.

@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod docs_curl;
 mod embedding;
+mod farewell;
 mod golden;
 mod house;
 mod house_docs;

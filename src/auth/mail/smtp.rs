@@ -3,11 +3,14 @@
 use super::{Mail, MailError, Transport};
 use crate::config::{self, SmtpTls};
 use async_trait::async_trait;
-use lettre::message::header::ContentType;
-use lettre::message::{Mailbox, Message};
+use lettre::message::header::{ContentTransferEncoding, ContentType};
+use lettre::message::{Body, Mailbox, Message};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use std::time::Duration;
+
+/// Bytes of a line that any mail server takes (RFC 5322).
+const LINE_BYTES_MAX: usize = 998;
 
 /// A mail server. A connection for each mail: they are few, and none is held open for the next.
 pub(super) struct Smtp {
@@ -61,8 +64,16 @@ pub(super) fn message(mail: &Mail, from: &Mailbox) -> Result<Message, MailError>
         .subject(mail.subject.clone())
         .message_id(Some(format!("<{:032x}@{}>", rand::random::<u128>(), from.email.domain())))
         .header(ContentType::TEXT_PLAIN)
-        .body(mail.text.clone())
+        .body(body(&mail.text))
         .map_err(|e| unusable(&e.to_string()))
+}
+
+/// The text as it goes out. What may go as it is does: `lettre` would break lines of more than 76 bytes by quoted-printable, and a link
+/// is longer; who reads the outbox could not copy it.
+fn body(text: &str) -> Body {
+    let text = text.replace("\r\n", "\n").replace('\n', "\r\n");
+    let plain = text.is_ascii() && !text.contains('\0') && text.split("\r\n").all(|line| line.len() <= LINE_BYTES_MAX);
+    if plain { Body::dangerous_pre_encoded(text.into_bytes(), ContentTransferEncoding::SevenBit) } else { Body::new(text) }
 }
 
 #[cfg(test)]
@@ -82,5 +93,19 @@ mod tests {
         }
         let written = message(&mail("a@example.org", "x\r\nBcc: b@example.org"), &from).unwrap().formatted();
         assert!(!String::from_utf8(written).unwrap().contains("\r\nBcc:"));
+    }
+
+    #[test]
+    fn a_link_is_in_one_line_and_what_no_server_takes_as_it_is_is_encoded() {
+        let from = sender(&config::Mail::default()).unwrap();
+        let written = |text: &str| {
+            let mail = Mail { to: "a@example.org".into(), subject: "s".into(), text: text.into() };
+            String::from_utf8(message(&mail, &from).unwrap().formatted()).unwrap()
+        };
+        let link = format!("https://chat.example/a/long/way/to/reset#token=hbo_{}", "x".repeat(43));
+        assert!(written(&format!("go\n{link}\n.\n")).contains(&format!("\r\n\r\ngo\r\n{link}\r\n.\r\n")));
+        for odd in ["grüße", &"x".repeat(LINE_BYTES_MAX + 1), "\0"] {
+            assert!(written(odd).is_ascii() && written(odd).lines().all(|line| line.len() <= LINE_BYTES_MAX), "{odd}");
+        }
     }
 }
