@@ -77,19 +77,22 @@ async fn members(node: &NodeContext, user: UserId, ask: &Members) -> Result<Succ
         let page = in_time(node.store.members(ask.room, after, limit + 1)).await.map_err(storage_error)?;
         let full = page.len() > limit;
         after = page.last().map_or(after, |m| m.user);
-        found.extend(page.into_iter().filter_map(|m| Some((m.user, m.role?))));
+        found.extend(page.into_iter().filter_map(|m| Some((m.user, m.role?, m.muted_until))));
         if !full || found.len() > limit {
             break;
         }
     }
     let more = found.len() > limit;
     found.truncate(limit);
-    let ids: Vec<UserId> = found.iter().map(|(user, _)| *user).collect();
+    let ids: Vec<UserId> = found.iter().map(|(user, ..)| *user).collect();
     let users = in_time(node.store.users(&ids)).await.map_err(storage_error)?;
     let members = found
         .into_iter()
         .zip(users)
-        .map(|((user, role), row)| ops::MemberShown { user, role, name: row.map_or_else(String::new, |r| r.name) })
+        .map(|((user, role, muted), row)| {
+            let name = row.map_or_else(String::new, |r| r.name);
+            ops::MemberShown { user, role, name, muted_until: reading::still_muted(muted) }
+        })
         .collect();
     Ok(Success { members: Some(members), more: Some(more), ..Success::default() })
 }

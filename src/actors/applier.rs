@@ -12,9 +12,10 @@ use super::reading::in_time;
 use crate::bus::UserEvent;
 use crate::protocol::entry::{Entry, Role};
 use crate::protocol::ids::{RoomId, Seq, UserId};
-use crate::protocol::policy::Standing;
+use crate::protocol::policy::Place;
 use crate::protocol::resume;
 use crate::storage::derive::{self, Deriving};
+use crate::storage::directory;
 use crate::storage::{FoldRow, Result, RoomRow};
 use crate::telemetry::metrics;
 use actix::prelude::*;
@@ -32,8 +33,8 @@ const CHUNK: usize = 1_024;
 /// Pause before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// An entry, and the standing before it of the user whose membership it changes.
-pub type Applicable = (Arc<Entry>, Option<Standing>);
+/// An entry, and the place before it of the user whose membership it changes.
+pub type Applicable = (Arc<Entry>, Option<Place>);
 
 /// A room has started; its row as stored.
 #[derive(Message)]
@@ -61,14 +62,24 @@ pub struct Subscribe {
     pub room: RoomId,
     /// Who.
     pub user: UserId,
-    /// The standing before.
-    pub was: Option<Standing>,
+    /// The place before.
+    pub was: Option<Place>,
     /// The role from now on; none: the subscription ends.
     pub role: Option<Role>,
     /// The committed head.
     pub seq: Seq,
     /// The answer.
     pub reply: oneshot::Sender<Result<()>>,
+}
+
+/// Answered when everything that was committed before is applied.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Settle {
+    /// The room.
+    pub room: RoomId,
+    /// The answer.
+    pub reply: oneshot::Sender<()>,
 }
 
 /// The room ends: when everything of it is applied, its mark is cleared and this answered.
@@ -111,6 +122,7 @@ impl Drop for Load {
 enum Job {
     Entries(Vec<Applicable>, Load),
     Subscribe(Subscribe),
+    Settle(oneshot::Sender<()>),
     Finish(oneshot::Sender<()>),
 }
 
@@ -201,6 +213,7 @@ impl Applier {
                         self.tell(s.user, event);
                         let _ = s.reply.send(Ok(()));
                     }
+                    Job::Settle(reply) => drop(reply.send(())),
                     Job::Finish(reply) => {
                         self.rooms.remove(&room);
                         let _ = reply.send(());
@@ -255,6 +268,8 @@ async fn carry_out(node: &NodeContext, row: RoomRow, job: &Job) -> Result<RoomRo
             for (entry, was) in entries {
                 deriving.apply(entry, *was);
             }
+            // Before the row that says that it was done: what is lost between the two is done again.
+            in_time(directory::put(&*node.store, deriving.listings())).await?;
             let (row, effects) = deriving.finish();
             in_time(node.store.apply(room, shard, effects, false)).await?;
             Ok(row)
@@ -266,6 +281,7 @@ async fn carry_out(node: &NodeContext, row: RoomRow, job: &Job) -> Result<RoomRo
             in_time(node.store.apply_durably(room, shard, effects)).await?;
             Ok(row)
         }
+        Job::Settle(_) => Ok(row),
         Job::Finish(_) => {
             // The row was written with the last entries. Of a room that has none there must be none: it would come to exist by it.
             in_time(node.store.apply(room, shard, Vec::new(), true)).await?;
@@ -311,6 +327,12 @@ impl Handler<Subscribe> for Applier {
     type Result = ();
     fn handle(&mut self, msg: Subscribe, ctx: &mut Self::Context) {
         self.push(msg.room, Job::Subscribe(msg), ctx);
+    }
+}
+impl Handler<Settle> for Applier {
+    type Result = ();
+    fn handle(&mut self, msg: Settle, ctx: &mut Self::Context) {
+        self.push(msg.room, Job::Settle(msg.reply), ctx);
     }
 }
 impl Handler<Finish> for Applier {

@@ -1,9 +1,9 @@
 //! Reading a room's log and what was derived from it: bounded by a committed head that was known before (ownership rule 9).
 
-use super::node::NodeContext;
+use super::node::{NodeContext, now_ms};
 use crate::cluster::chain;
-use crate::protocol::entry::{Body, Entry, Message};
-use crate::protocol::ids::{RoomId, Seq, UserId};
+use crate::protocol::entry::{Body, Entry, Message, Role};
+use crate::protocol::ids::{Millis, RoomId, Seq, UserId};
 use crate::protocol::ops::{History, Reaction, RoomSummary, Shown};
 use crate::storage::{CursorRow, FoldRow, MemberRow, Result, RoomRow, StorageError, record};
 use std::sync::Arc;
@@ -137,20 +137,20 @@ pub async fn summaries(node: &NodeContext, user: UserId, rooms: &[RoomId]) -> Re
     let cursors = in_time(store.cursors(user, rooms)).await?;
     let mut out = Vec::with_capacity(rooms.len());
     for ((row, member), cursor) in rows.into_iter().zip(members).zip(cursors) {
-        if let (Some(row), Some(MemberRow { role: Some(role), .. })) = (row, member) {
-            out.push(summary(node, user, row, role, cursor).await?);
+        if let (Some(row), Some(MemberRow { role: Some(role), muted_until, .. })) = (row, member) {
+            out.push(RoomSummary { role, muted_until: still_muted(muted_until), ..summary(node, user, row, cursor).await? });
         }
     }
     Ok(out)
 }
 
-async fn summary(
-    node: &NodeContext,
-    user: UserId,
-    row: RoomRow,
-    role: crate::protocol::entry::Role,
-    cursor: CursorRow,
-) -> Result<RoomSummary> {
+/// Until when who is muted may not write, if that is not over.
+pub fn still_muted(until: Millis) -> Option<Millis> {
+    (until > now_ms()).then_some(until)
+}
+
+/// A room's summary; one's own place in it is left to be filled in.
+async fn summary(node: &NodeContext, user: UserId, row: RoomRow, cursor: CursorRow) -> Result<RoomSummary> {
     let mentions = match row.n > cursor.read_n {
         true => in_time(node.store.mentions(user, row.room, cursor.read, MENTIONS_COUNTED)).await?,
         false => 0,
@@ -165,13 +165,18 @@ async fn summary(
         peer: row.pair.map(|(a, b)| if a == user { b } else { a }),
         name: row.name,
         topic: row.topic,
-        role,
+        role: Role::Reader,
         head: row.applied,
         n: row.n,
         at: row.at,
         read: cursor.read,
         unread: row.n.saturating_sub(cursor.read_n),
         mentions,
+        members: row.members,
+        slow_mode_s: row.slow_mode_s,
+        archived: row.archived,
+        unlisted: row.unlisted,
+        muted_until: None,
         last,
     })
 }

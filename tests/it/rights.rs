@@ -65,6 +65,9 @@ const TABLE: &str = "
     ban            F.      +++FF...  +++FFFFF
     unban          F.      +++FF...  +++FFFFF
     role           F.      ++FFF...  ++FFFFFF
+    mute           F.      +++FF...  +++FFFFF
+    unmute         F.      +++FF...  +++FFFFF
+    transfer       F.      +FFFF...  +FFFFFFF
     join           F.      FFFFF...  ++++++F+
     leave          F.      C++++...  C+++++++
 ";
@@ -189,6 +192,7 @@ impl Stage {
             "resume" => return self.resume(index).await,
             "update" => self.ask(index, "update", json!({ "topic": format!("by {index}") })).await,
             "invite" | "kick" | "ban" | "unban" | "role" => return self.on_target(request, index).await,
+            "mute" | "unmute" | "transfer" => return self.on_voice_or_place(request, index).await,
             "join" | "leave" => self.ask(index, request, json!({})).await,
             other => panic!("{other}"),
         };
@@ -225,6 +229,29 @@ impl Stage {
                 "ban" => "banned",
                 _ => "moderator",
             };
+        }
+        found
+    }
+
+    /// Mutes, lifts a mute, or gives the room away; afterwards the target is a member with a voice again.
+    async fn on_voice_or_place(&mut self, request: &str, index: usize) -> char {
+        let target = json!({ "user": self.target });
+        if self.kind != "direct" {
+            self.target_is("member").await;
+            if request == "unmute" {
+                self.owner("mute", target.clone()).await;
+            }
+        }
+        let found = letter(&self.ask(index, request, target.clone()).await);
+        match (request, found) {
+            ("mute", '+') => self.owner("unmute", target).await,
+            ("transfer", '+') => {
+                let back = once(json!({ "room": self.room, "user": self.actors[index].id }));
+                assert_eq!(self.two.ask("transfer", back).await["op"], "ok");
+                self.target_is = "moderator"; // an admin, in truth: above a member
+                self.target_is("member").await;
+            }
+            _ => {}
         }
         found
     }

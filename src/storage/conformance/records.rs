@@ -55,10 +55,12 @@ pub async fn records_are_listed_by_partition(b: &dyn Backend) {
         let s = s.clone();
         async move {
             let rows = s.records(COMPARED, b"p", after.map(str::as_bytes), limit).await.expect("records");
-            rows.into_iter().map(|(key, value)| {
-                assert_eq!(key, value);
-                String::from_utf8(key).expect("text")
-            }).collect::<Vec<_>>()
+            rows.into_iter()
+                .map(|(key, value)| {
+                    assert_eq!(key, value);
+                    String::from_utf8(key).expect("text")
+                })
+                .collect::<Vec<_>>()
         }
     };
     assert_eq!(list(None, 10).await, ["a", "a\0", "b", "c"]);
@@ -103,6 +105,8 @@ pub async fn what_does_not_fit_is_refused(b: &dyn Backend) {
     assert!(s.put_records(COMPARED, b"p", vec![put("k", 1, Some("x"))]).await.is_err());
     let long = vec![b'k'; KEY_BYTES_MAX + 1];
     assert!(s.replace_record(COMPARED, b"p", &long, None, Some(bytes("x"))).await.is_err());
-    assert!(s.put_records(VERSIONED, b"p", vec![put("k", 1, Some("x")), RecordWrite { key: long, version: 1, value: None }]).await.is_err());
+    assert!(
+        s.put_records(VERSIONED, b"p", vec![put("k", 1, Some("x")), RecordWrite { key: long, version: 1, value: None }]).await.is_err()
+    );
     assert_eq!(s.record(VERSIONED, b"p", b"k").await.expect("record"), None);
 }
