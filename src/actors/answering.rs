@@ -56,7 +56,7 @@ pub async fn read(node: &NodeContext, user: UserId, request: Request) -> Result<
 }
 
 /// The committed head of a room that the user may read. Asks the owner, without following the room.
-async fn readable_head(node: &NodeContext, user: UserId, room: RoomId) -> Result<Seq> {
+pub async fn readable_head(node: &NodeContext, user: UserId, room: RoomId) -> Result<Seq> {
     let verdicts = node.router.look(user, room).await?;
     if verdicts.member {
         return Ok(verdicts.head);
@@ -68,7 +68,8 @@ async fn readable_head(node: &NodeContext, user: UserId, room: RoomId) -> Result
     }
 }
 
-async fn members(node: &NodeContext, user: UserId, ask: &Members) -> Result<Success> {
+/// Members of a room that the user is in.
+pub async fn members(node: &NodeContext, user: UserId, ask: &Members) -> Result<Success> {
     readable_head(node, user, ask.room).await?;
     let limit = ask.limit.unwrap_or(100) as usize;
     let (mut found, mut after) = (Vec::new(), ask.after.unwrap_or(UserId(0)));
@@ -120,7 +121,8 @@ pub async fn may_be_asked(node: &NodeContext, user: UserId, request: &Request) -
     }
 }
 
-async fn has_room(node: &NodeContext, user: UserId, or: &'static str) -> Result<()> {
+/// An error when the user is in as many rooms as one may be.
+pub async fn has_room(node: &NodeContext, user: UserId, or: &'static str) -> Result<()> {
     let max = node.config.rooms.rooms_per_user_max;
     let has = in_time(node.store.rooms_of(user, max)).await.map_err(storage_error)?.len();
     if has < max { Ok(()) } else { Err(ApiError::new(Code::Conflict, or)) }

@@ -17,7 +17,7 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
 const MENTIONS_COUNTED: usize = 100;
 
 /// Bytes of messages in one answer, about. What does not fit is `more`: an answer must fit in an outbox, however long messages are.
-const ANSWER_BYTES: usize = 512 * 1024;
+pub const ANSWER_BYTES: usize = 512 * 1024;
 
 /// Bytes of an entry in a frame, about.
 fn weight(entry: &Entry) -> usize {
@@ -81,7 +81,8 @@ fn shown(mut entry: Entry, fold: Option<FoldRow>) -> Shown {
     Shown { entry, edited: fold.edit.map(|(seq, ..)| seq), deleted: fold.deleted, reactions, pinned: fold.pinned.is_some() }
 }
 
-async fn show(node: &NodeContext, room: RoomId, messages: Vec<Arc<Entry>>) -> Result<Vec<Shown>> {
+/// Messages as they are now.
+pub async fn show(node: &NodeContext, room: RoomId, messages: Vec<Arc<Entry>>) -> Result<Vec<Shown>> {
     let seqs: Vec<Seq> = messages.iter().map(|e| e.seq).collect();
     let folds = in_time(node.store.folds(room, &seqs)).await?;
     Ok(messages.into_iter().zip(folds).map(|(entry, fold)| shown(Arc::unwrap_or_clone(entry), fold)).collect())
@@ -181,12 +182,34 @@ async fn summary(node: &NodeContext, user: UserId, row: RoomRow, cursor: CursorR
     })
 }
 
+/// Rooms of the user that were active before a place in the list (all, when none), newest activity first, and whether there are more.
+pub async fn rooms_before(
+    node: &NodeContext,
+    user: UserId,
+    place: Option<(Millis, RoomId)>,
+    limit: usize,
+) -> Result<(Vec<RoomSummary>, bool)> {
+    let order = |at, room| (std::cmp::Reverse(at), room);
+    let rows = all_rooms(node, user).await?;
+    let first = place.map_or(0, |(at, room)| rows.partition_point(|row| order(row.at, row.room) <= order(at, room)));
+    window(node, user, &rows[first..], limit).await
+}
+
 /// A window of the user's room list, newest activity first, and whether there are more rooms.
 pub async fn room_list(node: &NodeContext, user: UserId, offset: usize, limit: usize) -> Result<(Vec<RoomSummary>, bool)> {
+    let rows = all_rooms(node, user).await?;
+    window(node, user, rows.get(offset..).unwrap_or_default(), limit).await
+}
+
+async fn all_rooms(node: &NodeContext, user: UserId) -> Result<Vec<RoomRow>> {
     let mine = in_time(node.store.rooms_of(user, node.config.rooms.rooms_per_user_max)).await?;
     let mut rows: Vec<RoomRow> = in_time(node.store.rooms(&mine)).await?.into_iter().flatten().collect();
     rows.sort_by_key(|row| (std::cmp::Reverse(row.at), row.room));
-    let window: Vec<RoomId> = rows.iter().skip(offset).take(limit).map(|r| r.room).collect();
+    Ok(rows)
+}
+
+async fn window(node: &NodeContext, user: UserId, rows: &[RoomRow], limit: usize) -> Result<(Vec<RoomSummary>, bool)> {
+    let window: Vec<RoomId> = rows.iter().take(limit).map(|r| r.room).collect();
     let mut shown = summaries(node, user, &window).await?;
     let mut bytes = 0;
     let over = shown.iter().position(|room| {
@@ -194,5 +217,5 @@ pub async fn room_list(node: &NodeContext, user: UserId, offset: usize, limit: u
         bytes > ANSWER_BYTES
     });
     shown.truncate(over.map_or(shown.len(), |first| first.max(1)));
-    Ok((shown, over.is_some() || rows.len() > offset + limit))
+    Ok((shown, over.is_some() || rows.len() > limit))
 }

@@ -16,7 +16,7 @@ use super::reading;
 use super::router::{Answer, Reply, Verdict};
 use crate::bus::{Envelope, Framed, FramedEntry};
 use crate::error::{ApiError, Code};
-use crate::protocol::entry::{Body, Caller, Entry, Role, RoomKind};
+use crate::protocol::entry::{Body, Caller, Entry, RoomKind};
 use crate::protocol::ids::{BUCKET_ENTRIES, ClientId, Epoch, MessageId, Millis, RoomId, Seq, UserId, bucket_of};
 use crate::protocol::ops::{Create, MoveCursor, Push, Request, TypingPush};
 use crate::protocol::policy::{Act, Place, allows};

@@ -105,7 +105,7 @@ fn govern() -> BoxedStrategy<Request> {
         })),
         in_room().prop_map(Request::Join),
         in_room().prop_map(Request::Leave),
-        on_member().prop_map(Request::Invite),
+        (on_member(), of(role())).prop_map(|(r, role)| Request::Invite(InviteMember { role, ..r.into() })),
         on_member().prop_map(Request::Kick),
         on_member().prop_map(Request::Ban),
         on_member().prop_map(Request::Unban),

@@ -92,7 +92,7 @@ requests! {
     /// Leaves a room.
     Leave(InRoom) = "leave";
     /// Brings a user in.
-    Invite(OnMember) = "invite";
+    Invite(InviteMember) = "invite";
     /// Puts a member out.
     Kick(OnMember) = "kick";
     /// Puts a user out for good.

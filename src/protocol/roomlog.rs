@@ -7,7 +7,7 @@
 
 use super::entry::{Body, Change, Entry, MemberChange, Role, RoomChange, RoomKind};
 use super::ids::{ClientId, MessageId, Millis, RoomId, Seq, UserId};
-use super::ops::{Request, UpdateRoom};
+use super::ops::{InviteMember, Request, UpdateRoom};
 use super::policy::{self, Act, Denied, Place, Restraint, Standing};
 use crate::error::{ApiError, Code};
 use people::People;
@@ -505,7 +505,7 @@ impl RoomLog {
             Request::Cursor(_) => may(Act::MoveCursor)?,
             Request::Join(_) => return Err(self.join(caller)),
             Request::Leave(_) => self.leave(caller)?,
-            Request::Invite(r) => self.invite(caller, r.user, bounds)?,
+            Request::Invite(r) => self.invite(caller, r, bounds)?,
             Request::Kick(_) | Request::Ban(_) | Request::Unban(_) | Request::Mute(_) | Request::Unmute(_) => {
                 self.govern(caller, request)?
             }
@@ -541,7 +541,11 @@ impl RoomLog {
             }
             Request::Mute(r) => {
                 may(Act::Mute { target: self.member(r.user)?.0 })?;
-                if r.until.is_none_or(|until| until > caller.now) { Ok(()) } else { conflict("the mute would be over already") }
+                if r.until.is_none_or(|until| until > caller.now) {
+                    Ok(())
+                } else {
+                    Err(Halt::Refuse(ApiError::new(Code::Invalid, "until: the mute would be over already")))
+                }
             }
             Request::Unmute(r) => {
                 let (target, place) = self.member(r.user)?;
@@ -597,12 +601,13 @@ impl RoomLog {
         }
     }
 
-    fn invite(&self, caller: Caller, user: UserId, bounds: Bounds) -> Result<(), Halt> {
-        self.check(caller, Act::Invite { as_role: Role::Member })?;
-        match (self.other(user)?.standing, self.kind) {
+    fn invite(&self, caller: Caller, invite: &InviteMember, bounds: Bounds) -> Result<(), Halt> {
+        let as_role = invite.role.unwrap_or(Role::Member);
+        self.check(caller, Act::Invite { as_role })?;
+        match (self.other(invite.user)?.standing, self.kind) {
             (Standing::Member(_), _) => Err(Halt::Refuse(ApiError::new(Code::Conflict, "the user is a member already"))),
             (Standing::Banned, _) => Err(Halt::Refuse(ApiError::new(Code::Forbidden, "the user is banned here; unban first"))),
-            (Standing::Stranger, Some(RoomKind::Channel)) => Err(Halt::Subscribe(user, Some(Role::Member))),
+            (Standing::Stranger, Some(RoomKind::Channel)) => Err(Halt::Subscribe(invite.user, Some(as_role))),
             (Standing::Stranger, _) if self.people.members >= bounds.members_max => Err(Halt::Refuse(full())),
             (Standing::Stranger, _) => Ok(()),
         }

@@ -82,9 +82,16 @@ impl Deriving {
             Body::Delete(target) => {
                 let fold = self.folds.entry(target.seq).or_default();
                 *fold = FoldRow { deleted: Some(fold.deleted.unwrap_or(entry.seq)), ..FoldRow::default() };
+                self.effects.push(Effect::Pin(self.row.room, target.seq, false));
             }
             Body::React(react) => react_to(self.folds.entry(react.seq).or_default(), entry.by, react),
-            Body::Pin(pin) => self.folds.entry(pin.seq).or_default().pinned = pin.on.then_some(entry.seq),
+            Body::Pin(pin) => {
+                let fold = self.folds.entry(pin.seq).or_default();
+                // A pin that comes again after the deletion that followed it pins nothing.
+                let on = pin.on && fold.deleted.is_none();
+                fold.pinned = on.then_some(entry.seq);
+                self.effects.push(Effect::Pin(self.row.room, pin.seq, on));
+            }
             Body::Member(change) => self.change_member(entry, was, change),
             Body::Room(change) => {
                 let listed = directory::key(&self.row);

@@ -253,6 +253,8 @@ pub enum Effect {
     Fold(RoomId, Seq, FoldRow),
     /// The message `seq` mentions the user.
     Mention(UserId, RoomId, Seq),
+    /// The message `seq` is pinned, or is not.
+    Pin(RoomId, Seq, bool),
 }
 
 /// What was derived from the log, and other rows about rooms.
@@ -273,6 +275,8 @@ pub trait Rooms: Send + Sync + 'static {
     async fn rooms_of(&self, user: UserId, limit: usize) -> Result<Vec<RoomId>>;
     /// What changed about each of the messages.
     async fn folds(&self, room: RoomId, seqs: &[Seq]) -> Result<Vec<Option<FoldRow>>>;
+    /// Pinned messages of the room with a seq greater than `after`, ascending, at most `limit`.
+    async fn pins(&self, room: RoomId, after: Seq, limit: usize) -> Result<Vec<Seq>>;
     /// Mentions of the user in the room with a seq greater than `after`, counted up to `limit`.
     async fn mentions(&self, user: UserId, room: RoomId, after: Seq, limit: usize) -> Result<u64>;
     /// The direct room of a pair: `room` when this call made it so, else the one that was there. Durable when it answers.

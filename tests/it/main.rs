@@ -13,6 +13,7 @@ mod presence;
 mod promises;
 mod readme;
 mod rights;
+mod rooms;
 mod seen;
 mod socket;
 mod strangers;

@@ -588,7 +588,7 @@ async fn who_is_brought_in_gets_the_room_at_once_and_from_there() {
     let room = alice.create(RoomKind::Group, &[]).await;
     alice.send(room, "before bob").await;
     for round in 0..10 {
-        let invited = alice.request(Request::Invite(on_member(room, bob.user.id))).await.expect("invited").seq.expect("an entry");
+        let invited = alice.request(Request::Invite(on_member(room, bob.user.id).into())).await.expect("invited").seq.expect("an entry");
         let said = alice.send(room, &format!("hello bob {round}")).await.seq.expect("an entry");
         bob.reaches(room, said).await;
         let pushes = bob.take_pushes();
@@ -599,7 +599,7 @@ async fn who_is_brought_in_gets_the_room_at_once_and_from_there() {
         assert_eq!(joined, Some(invited - 1), "round {round}: {pushes:?}");
         // Out and in again, faster than anybody could follow.
         alice.request(Request::Kick(on_member(room, bob.user.id))).await.expect("kicked");
-        alice.request(Request::Invite(on_member(room, bob.user.id))).await.expect("invited");
+        alice.request(Request::Invite(on_member(room, bob.user.id).into())).await.expect("invited");
         let again = alice.send(room, "are you still here?").await.seq.expect("an entry");
         bob.reaches(room, again).await;
         let kicked = alice.request(Request::Kick(on_member(room, bob.user.id))).await.expect("kicked").seq.expect("an entry");

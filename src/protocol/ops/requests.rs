@@ -294,6 +294,29 @@ pub struct OnMember {
     pub since: Seq,
 }
 
+/// See [`Request::Invite`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InviteMember {
+    /// The room.
+    pub room: RoomId,
+    /// Who is brought in.
+    pub user: UserId,
+    /// As what; a member when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// The same in every resend.
+    pub cid: ClientId,
+    /// See [`Once::since`].
+    #[serde(default)]
+    pub since: Seq,
+}
+
+impl From<OnMember> for InviteMember {
+    fn from(OnMember { room, user, cid, since }: OnMember) -> Self {
+        InviteMember { room, user, role: None, cid, since }
+    }
+}
+
 /// See [`Request::Mute`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MuteMember {

@@ -88,7 +88,7 @@ impl Model {
             Body::Room(_) => Act::UpdateRoom,
             Body::Member(m) => match (m.change, self.standing(m.user)) {
                 (Change::Leave, Standing::Member(_)) => Act::Leave,
-                (Change::Invite, Standing::Stranger) => Act::Invite { as_role: Role::Member },
+                (Change::Invite, Standing::Stranger) => Act::Invite { as_role: m.role.unwrap_or(Role::Owner) },
                 (Change::Kick, Standing::Member(target)) => Act::Kick { target },
                 (Change::Ban, Standing::Member(target)) => Act::Ban { target: Some(target) },
                 (Change::Ban, Standing::Stranger) => Act::Ban { target: None },

@@ -139,6 +139,19 @@ pub async fn mentions_are_counted_after_a_seq(b: &dyn Backend) {
     assert_eq!(s.mentions(UserId(3), ROOM, 0, 100).await.expect("mentions"), 0);
 }
 
+/// Ascending, from behind `after`, at most `limit`, only this room's; unpinned ones are gone.
+pub async fn pins_are_listed_in_order(b: &dyn Backend) {
+    let s = b.open().await;
+    let pins = [300, 2, 256, 1].map(|seq| Effect::Pin(ROOM, seq, true));
+    s.apply(ROOM, SHARD, pins.into(), false).await.expect("apply");
+    s.apply(RoomId(43), SHARD, vec![Effect::Pin(RoomId(43), 7, true)], false).await.expect("apply");
+    assert_eq!(s.pins(ROOM, 0, 10).await.expect("pins"), [1, 2, 256, 300]);
+    assert_eq!(s.pins(ROOM, 1, 2).await.expect("pins"), [2, 256]);
+    let off = vec![Effect::Pin(ROOM, 2, false), Effect::Pin(ROOM, 3, false)];
+    s.apply(ROOM, SHARD, off, false).await.expect("apply");
+    assert_eq!(s.pins(ROOM, 0, 10).await.expect("pins"), [1, 256, 300]);
+}
+
 /// A fold is put as a whole: what the newer one does not say is gone.
 pub async fn folds_are_replaced_whole(b: &dyn Backend) {
     let s = b.open().await;

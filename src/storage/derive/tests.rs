@@ -14,11 +14,12 @@ struct Rows {
     members: BTreeMap<UserId, MemberRow>,
     folds: BTreeMap<Seq, FoldRow>,
     mentions: std::collections::BTreeSet<(UserId, Seq)>,
+    pins: std::collections::BTreeSet<Seq>,
 }
 
 impl Rows {
     fn new() -> Rows {
-        Rows { room: blank(ROOM), members: BTreeMap::new(), folds: BTreeMap::new(), mentions: Default::default() }
+        Rows { room: blank(ROOM), members: BTreeMap::new(), folds: BTreeMap::new(), mentions: Default::default(), pins: Default::default() }
     }
     fn place(&self, user: UserId) -> Place {
         self.members.get(&user).map_or(Place::NONE, MemberRow::place)
@@ -53,6 +54,8 @@ impl Rows {
                 Effect::NoMember(_, user) => drop(self.members.remove(&user)),
                 Effect::Fold(_, seq, fold) => drop(self.folds.insert(seq, fold)),
                 Effect::Mention(user, _, seq) => drop(self.mentions.insert((user, seq))),
+                Effect::Pin(_, seq, true) => drop(self.pins.insert(seq)),
+                Effect::Pin(_, seq, false) => drop(self.pins.remove(&seq)),
             }
         }
     }
@@ -131,6 +134,8 @@ proptest! {
             });
             prop_assert_eq!(rows.place(user), place);
         }
+        let pinned: Vec<Seq> = rows.folds.iter().filter(|(_, fold)| fold.pinned.is_some()).map(|(seq, _)| *seq).collect();
+        prop_assert_eq!(rows.pins.iter().copied().collect::<Vec<_>>(), pinned);
         for (seq, fold) in &rows.folds {
             let deletion = log.iter().find(|e| matches!(&e.body, Body::Delete(t) if t.seq == *seq)).map(|e| e.seq);
             prop_assert_eq!(fold.deleted, deletion);
@@ -173,6 +178,7 @@ proptest! {
         log[torn.room.applied as usize..].chunks(5).for_each(|batch| torn.apply(batch));
         prop_assert_eq!(torn.room, rows.room);
         prop_assert_eq!(torn.members, rows.members);
+        prop_assert_eq!(torn.pins, rows.pins);
         for (seq, fold) in &rows.folds {
             let redone = &torn.folds[seq];
             prop_assert_eq!((&redone.edit, redone.deleted, redone.pinned), (&fold.edit, fold.deleted, fold.pinned));

@@ -44,7 +44,7 @@ async fn all_kinds(owner: &TestClient, writers: &[TestClient], guest: UserId, ro
             ],
         )
         .await;
-        all(owner, &[Request::Invite(member())]).await;
+        all(owner, &[Request::Invite(member().into())]).await;
         last = all(owner, &[Request::Kick(member())]).await[0];
     }
 }
@@ -97,7 +97,7 @@ async fn a_resume_gives_every_missed_entry_in_order() {
     ann.send(lost, "the last one that bob may see is not this").await;
     all(ann, &[Request::Kick(OnMember { room: lost, user: bob_user.id, cid: cid(), since })]).await;
     ann.send(invited, "before bob").await;
-    all(ann, &[Request::Invite(OnMember { room: invited, user: bob_user.id, cid: cid(), since })]).await;
+    all(ann, &[Request::Invite(OnMember { room: invited, user: bob_user.id, cid: cid(), since }.into())]).await;
     ann.send(invited, "after bob came").await;
     let created = ann.create(RoomKind::Group, &both).await;
     ann.send(channel, "in the channel").await;
