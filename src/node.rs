@@ -17,6 +17,7 @@ use crate::cluster::claims::Claims;
 use crate::config::{Config, secrets};
 use crate::error::{ApiError, Code};
 use crate::http::socket::Doors;
+use crate::http::tls::Tls;
 use crate::http::{Api, NodePort, NodeStatus};
 use crate::protocol::entry::Caller;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
@@ -32,8 +33,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
+mod chores;
 mod demo;
 
 /// How a node is started.
@@ -102,11 +104,13 @@ async fn live(config: Arc<Config>, mode: Mode, secrets: secrets::Secrets, store:
     let gate = Arc::new(TokenGate { api: api.clone().into_inner() });
     let doors = web::Data::new(Doors::new(node.clone(), gate));
 
+    let tls = Tls::load(&config.tls).map_err(|e| NodeError::Config(e.to_string()))?;
+    let hangup = signal(SignalKind::hangup()).map_err(failed("signals"))?;
     let listener = TcpListener::bind(config.http.listen).map_err(failed("http.listen"))?;
     let address = listener.local_addr().map_err(failed("http.listen"))?;
     redo(&node).await?;
     let (admin, admin_address) = crate::http::admin::start(&config.admin, api.clone()).map_err(failed("admin.listen"))?;
-    let server = crate::http::server::start(&config, listener, api.clone(), doors.clone()).map_err(failed("http.listen"))?;
+    let server = crate::http::server::start(&config, listener, tls.clone(), api.clone(), doors.clone()).map_err(failed("http.listen"))?;
     let (server_handle, admin_handle) = (server.handle(), admin.handle());
     actix::spawn(async move {
         let _ = server.await;
@@ -114,6 +118,11 @@ async fn live(config: Arc<Config>, mode: Mode, secrets: secrets::Secrets, store:
     actix::spawn(async move {
         let _ = admin.await;
     });
+    match tls {
+        Some(tls) => drop(actix::spawn(tls.watch(hangup))),
+        None => drop(actix::spawn(ignore(hangup))),
+    }
+    actix::spawn(chores::run(api.clone()));
     if let Mode::Dev(options) = &mode {
         demo::seed(&node, &api, options, address).await?;
     }
@@ -132,6 +141,13 @@ async fn live(config: Arc<Config>, mode: Mode, secrets: secrets::Secrets, store:
     drop(told);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Without a certificate there is nothing to read again; a terminal that goes away does not end the server all the same.
+async fn ignore(mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        tracing::info!("SIGHUP: there is nothing to read again");
+    }
 }
 
 fn start_actors(config: Arc<Config>, store: Arc<dyn Store>) -> Arc<NodeContext> {

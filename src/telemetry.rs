@@ -26,8 +26,13 @@ pub const ACTORS: &[&str] = &["room", "presence", "sequencer", "session", "hub",
 /// Why a socket is refused before it is one.
 pub const REFUSALS: &[&str] =
     &["connections_max", "per_address", "unauthenticated", "rate_limited", "draining", "origin", "subprotocol", "handshake"];
+/// Why a connection is dropped before its first request.
+const ARRIVALS: &[&str] = &["proxy_header", "tls", "timeout"];
+const RELOADS: &[&str] = &["reloaded", "refused"];
 /// What became of an attempt to sign in, register or renew.
 pub const AUTH_RESULTS: &[&str] = &["signed_in", "registered", "refreshed", "refused", "rate_limited", "revoked", "failed"];
+/// What became of a request to others.
+pub const OUTBOUND_RESULTS: &[&str] = &["2xx", "3xx", "4xx", "5xx", "refused", "timed_out", "failed"];
 const STANDINGS: &[&str] = &["unchanged", "catch_up", "joined", "left", "resync"];
 const STATUS_CLASSES: &[&str] = &["2xx", "3xx", "4xx", "5xx"];
 
@@ -116,6 +121,8 @@ metrics! {
     sockets_open: Gauge = Gauge::default(), "Sockets open now";
     sockets_opened_total: Counter = Counter::default(), "Sockets opened";
     sockets_closed_total: Labeled = Labeled::new("code", close_codes()), "Sockets closed, by close code (1006: without a Close frame)";
+    connections_refused_total: Labeled = Labeled::new("reason", ARRIVALS.iter().copied()), "Connections dropped before their first request";
+    tls_reloads_total: Labeled = Labeled::new("result", RELOADS.iter().copied()), "Times the certificate was read again";
     sockets_refused_total: Labeled = Labeled::new("reason", REFUSALS.iter().copied()), "Sockets refused before they were open";
     requests_total: Labeled = Labeled::new("op", ops::Request::OPS.iter().copied()), "Requests over sockets";
     request_errors_total: Labeled = Labeled::new("code", codes()), "Requests over sockets that were answered with an error";
@@ -138,6 +145,7 @@ metrics! {
     hub_dropped_total: Counter = Counter::default(), "Envelopes dropped because too much waited for a hub (backfilled later)";
     delivery_dropped_total: Counter = Counter::default(), "Batches dropped because too much waited for delivery";
     offline_recipients_total: Counter = Counter::default(), "Recipients of messages who had no session";
+    outbound_requests_total: Labeled = Labeled::new("result", OUTBOUND_RESULTS.iter().copied()), "Requests made to others (webhooks, push services, issuers)";
     log_rows_total: Counter = Counter::default(), "Rows the log has stored since the start";
     log_syncs_total: Counter = Counter::default(), "Flushes of the log to the device since the start";
     log_appends_waiting: Gauge = Gauge::default(), "Appends that wait for the device now";

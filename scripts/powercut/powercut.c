@@ -20,7 +20,8 @@
  * that were seen explain is copied whole.
  *
  * Faults: when the file that POWERCUT_FAULT names exists, its first word says what fails: "fsync" (EIO) or "write"
- * (ENOSPC, also for truncation and allocation), below the live directory only.
+ * (ENOSPC, also for truncation and allocation), or "stall" (a sync waits until the file is gone), below the live
+ * directory only.
  *
  * Not covered: io_uring, stdio streams, 32-bit systems.
  */
@@ -41,6 +42,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define END INT64_MAX
@@ -222,6 +224,14 @@ static int faulty(const char *what)
 	return strncmp(word, what, strlen(what)) == 0;
 }
 
+/* A disk that does not answer: holds the caller back for as long as the fault lasts. */
+static void stall(void)
+{
+	struct timespec pause = { 0, 2 * 1000 * 1000 };
+	while (faulty("stall"))
+		nanosleep(&pause, NULL);
+}
+
 static int write_fails(struct file *f)
 {
 	if (!f || !faulty("write"))
@@ -320,6 +330,7 @@ static void persist(struct file *f, int fd, int64_t lo, int64_t hi)
 /* One sync of a file: `real` flushes the live one. Its answer is the caller's. */
 static int sync_file(struct file *f, int fd, const struct ident *id, int (*real)(int))
 {
+	stall();
 	int result, failing = faulty("fsync");
 	pthread_mutex_lock(&f->copy);
 	pthread_mutex_lock(&f->state);

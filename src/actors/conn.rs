@@ -70,6 +70,8 @@ pub struct Conn {
     ending: Cell<Ending>,
     /// The code of the Close that was sent; 1006 when there was none.
     code: Cell<u16>,
+    /// Something was written that the socket may still hold back (TLS does): it must be flushed although nothing is queued.
+    unflushed: Cell<bool>,
     /// Reading pauses while the session has as many requests under way as it may.
     paused: Cell<bool>,
     limits: OutboxLimits,
@@ -90,6 +92,7 @@ impl Conn {
             dirty: Cell::new(false),
             ending: Cell::new(Ending::Open),
             code: Cell::new(1006),
+            unflushed: Cell::new(false),
             paused: Cell::new(false),
             limits,
         })
@@ -225,7 +228,7 @@ impl Conn {
     fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<bool> {
         self.dirty.set(false);
         let mut out = self.out.borrow_mut();
-        if out.queue.is_empty() && self.is_open() {
+        if out.queue.is_empty() && self.is_open() && !self.unflushed.get() {
             return Poll::Ready(true);
         }
         let mut io = self.io.borrow_mut();
@@ -233,7 +236,10 @@ impl Conn {
         while !out.queue.is_empty() {
             match write_some(io, &out, cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(false),
-                Poll::Ready(Ok(written)) => out.written(written),
+                Poll::Ready(Ok(written)) => {
+                    self.unflushed.set(true);
+                    out.written(written);
+                }
                 Poll::Pending => {
                     out.stuck.get_or_insert_with(Instant::now);
                     return Poll::Pending;
@@ -250,6 +256,7 @@ impl Conn {
         if ready!(Pin::new(&mut *io).poll_flush(cx)).is_err() {
             return Poll::Ready(false);
         }
+        self.unflushed.set(false);
         if matches!(self.ending.get(), Ending::Closing(_)) {
             let _ = ready!(Pin::new(&mut *io).poll_shutdown(cx));
             self.ending.set(Ending::Lingering(Instant::now()));

@@ -290,6 +290,38 @@ impl Room {
         self.end_if_done(ctx);
     }
 
+    fn is_writing(&self) -> bool {
+        matches!(&self.phase, Phase::Ready(ready) if ready.writing.is_some())
+    }
+
+    fn enqueue(&mut self, msg: RoomMsg) {
+        if self.queue.len() >= self.local.node.config.rooms.waiting_max || self.local.applying.get() > APPLYING_MAX {
+            msg.refuse(ApiError::new(Code::Busy, "too much is waiting in this room; try again in a moment"));
+        } else {
+            self.queue.push_back(msg);
+        }
+    }
+
+    /// Answers what needs neither an append nor a look at the store while a batch is being written, however long that takes: reading and
+    /// typing go on when the disk does not. Gives back what must wait its turn.
+    fn at_once(&mut self, msg: RoomMsg, ctx: &mut Context<Self>) -> Option<RoomMsg> {
+        let Phase::Ready(ready) = &self.phase else { return Some(msg) };
+        let user = match &msg {
+            RoomMsg::Verdict { user, .. } => *user,
+            RoomMsg::Ask(ask) if matches!(ask.request, Request::Typing(_)) => ask.caller.user,
+            _ => return Some(msg),
+        };
+        let known = ready.log.standing(user).is_some() && !ready.log.standing_in_flight(user);
+        // What was searched is for the request at the front of the queue.
+        if ready.writing.is_none() || ready.log.kind().is_none() || !known || ready.searched.is_some() {
+            return Some(msg);
+        }
+        match self.decide(msg, ctx) {
+            Next::Wait(msg) => Some(msg),
+            Next::Done | Next::Append { .. } => None,
+        }
+    }
+
     /// Decides on waiting requests in order and appends what becomes an entry.
     fn fill(&mut self, ctx: &mut Context<Self>) {
         let mut rows = Vec::new();
@@ -297,7 +329,7 @@ impl Room {
         let mut bytes = 0;
         while let Some(msg) = self.queue.pop_front() {
             let Phase::Ready(ready) = &mut self.phase else { break };
-            // While a batch is being written the next one collects; what needs no append is not held up by it.
+            // While a batch is being written the next one collects; `at_once` is for what need not wait.
             let full = rows.len() >= self.local.node.config.rooms.batch_max || bytes >= BATCH_BYTES_MAX;
             let next = ready.log.head() + 1;
             let bucket_end = !rows.is_empty() && next.is_multiple_of(BUCKET_ENTRIES);
@@ -750,10 +782,11 @@ impl Handler<RoomMsg> for Room {
             RoomMsg::Stop => self.stopping = true,
             RoomMsg::Panic => panic!("a test asked the room to panic"),
             RoomMsg::Wake => {}
-            msg if self.queue.len() >= self.local.node.config.rooms.waiting_max || self.local.applying.get() > APPLYING_MAX => {
-                msg.refuse(ApiError::new(Code::Busy, "too much is waiting in this room; try again in a moment"));
-            }
-            msg => self.queue.push_back(msg),
+            RoomMsg::Verdict { .. } | RoomMsg::Ask(_) if self.is_writing() => match self.at_once(msg, ctx) {
+                None => return,
+                Some(msg) => self.enqueue(msg),
+            },
+            msg => self.enqueue(msg),
         }
         if let Phase::ReadOnly(_, _, retry_at) = &self.phase
             && *retry_at <= self.active

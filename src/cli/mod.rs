@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 mod accounts;
+mod audit;
 pub mod bench;
 pub mod chat;
 pub mod check;
@@ -48,6 +49,8 @@ enum Command {
     User(user::Args),
     /// Issue an access token for an account.
     Token(token::Args),
+    /// Show what administrators did.
+    Audit(audit::Args),
     /// Write, check and show configuration.
     Config(config::Args),
     /// Chat from a terminal.
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => dev::run(args),
         Command::User(args) => user::run(args),
         Command::Token(args) => token::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Check(args) => return check::run(args),
         Command::Config(args) => config::run(args),
         Command::Chat(args) => return chat::run(args),

@@ -29,8 +29,14 @@ section! {
     Config {
         /// Clients' listener.
         http: Http = Http::default(),
+        /// TLS of the clients' listener.
+        tls: Tls = Tls::default(),
+        /// Proxies in front of the server.
+        proxy: Proxy = Proxy::default(),
         /// Operators' listener.
         admin: Admin = Admin::default(),
+        /// What is written down of administrative acts.
+        audit: Audit = Audit::default(),
         /// What is kept, and where.
         storage: Storage = Storage::default(),
         /// Signing in.
@@ -43,6 +49,8 @@ section! {
         presence: Presence = Presence::default(),
         /// Rate limits.
         limits: Limits = Limits::default(),
+        /// Requests to others: webhooks, push services, issuers.
+        outbound: Outbound = Outbound::default(),
         /// The server's own log.
         log: Log = Log::default(),
         /// For tests and trying things; all off in production.
@@ -65,6 +73,38 @@ section! {
         stop_timeout_ms: u64 = 10_000,
         /// Milliseconds over which clients are told to reconnect, spread evenly, when the server drains.
         drain_spread_ms: u64 = 5_000,
+    }
+}
+section! {
+    /// TLS of the clients' listener. Both files, or neither.
+    #[derive(Debug)]
+    Tls {
+        /// PEM file of the certificate and those between it and its authority; empty: no TLS.
+        certificate: PathBuf = PathBuf::new(),
+        /// PEM file of its private key.
+        key: PathBuf = PathBuf::new(),
+        /// Seconds that browsers are told to come back by TLS only (HSTS), where a request came by TLS; 0: they are not told.
+        hsts_s: u64 = 31_536_000,
+    }
+}
+section! {
+    /// Proxies in front of the server: what they say of clients is believed, and of nobody else.
+    #[derive(Debug)]
+    Proxy {
+        /// Networks (`10.0.0.0/8`) and addresses of the proxies.
+        trusted: Vec<String> = Vec::new(),
+        /// The header that they write: `x_forwarded_for` (with X-Forwarded-Proto and -Host) or `forwarded` (RFC 7239). The other one is never read, because a proxy that does not write a header lets a client's own through.
+        header: ForwardedBy = ForwardedBy::XForwardedFor,
+        /// Connections begin with a PROXY protocol header (version 1 or 2) and come from trusted proxies only.
+        protocol: bool = false,
+    }
+}
+section! {
+    /// What is written down of administrative acts.
+    #[derive(Debug)]
+    Audit {
+        /// Days that the record of an act is kept.
+        retention_days: u64 = 365,
     }
 }
 section! {
@@ -209,6 +249,22 @@ section! {
     }
 }
 section! {
+    /// Requests that this server makes to others: webhooks, push services, issuers' keys.
+    #[derive(Debug)]
+    Outbound {
+        /// Private, loopback or special address ranges (`10.0.0.0/8`) that may be called all the same, also by plain http; others are refused.
+        allowed_ranges: Vec<String> = Vec::new(),
+        /// PEM file with certificates of authorities that are trusted beside the system's; empty: none.
+        ca_file: PathBuf = PathBuf::new(),
+        /// Milliseconds until a connection must be there.
+        connect_timeout_ms: u64 = 5_000,
+        /// Milliseconds that a request may take, from its beginning to the end of its answer.
+        timeout_ms: u64 = 10_000,
+        /// Requests under way at once; more wait, within their time limit.
+        requests_max: usize = 128,
+    }
+}
+section! {
     /// The server's own log, on standard error.
     #[derive(Debug)]
     Log {
@@ -228,6 +284,30 @@ section! {
         faults: bool = false,
         /// Lose every n-th envelope of entries between rooms and hubs (which must then backfill); 0: none.
         lose_envelopes_every: u64 = 0,
+        /// Directory to serve the web app from, instead of the one in the binary; empty: the one in the binary.
+        app_dir: PathBuf = PathBuf::new(),
+    }
+}
+
+/// The header by which trusted proxies say who the client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardedBy {
+    /// `X-Forwarded-For`, `-Proto` and `-Host`.
+    XForwardedFor,
+    /// `Forwarded`, RFC 7239.
+    Forwarded,
+}
+
+/// A network as it stands in `proxy.trusted`: with its length, or a single address.
+pub fn network(text: &str) -> Option<ipnet::IpNet> {
+    text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from))
+}
+
+impl Tls {
+    /// Whether the clients' listener speaks TLS.
+    pub fn is_on(&self) -> bool {
+        !self.certificate.as_os_str().is_empty()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Pure: looks at the values alone, at no file, clock or network. Problems carry no place; [`super::load`] adds it.
 
 use super::load::{Origin, Problem};
-use super::{Auth, Config, Http, Rooms, Socket};
+use super::{Auth, Config, Http, Outbound, Proxy, Rooms, Socket, Tls};
 use std::ops::RangeInclusive;
 
 /// Bytes of a signing secret at least: HS256 is as strong as its key up to 256 bits.
@@ -41,6 +41,9 @@ impl Config {
     pub fn validate(&self) -> Result<(), Vec<Problem>> {
         let mut f = Found::default();
         http(&mut f, &self.http);
+        tls(&mut f, &self.tls);
+        proxy(&mut f, &self.proxy);
+        f.range("audit.retention_days", self.audit.retention_days, 1..=3_650);
         let same = self.http.listen == self.admin.listen && self.admin.listen.port() != 0;
         f.unless(!same, "admin.listen", "is http.listen too; the two listeners need an address each");
         self.storage(&mut f);
@@ -49,6 +52,7 @@ impl Config {
         rooms(&mut f, &self.rooms);
         f.range("presence.offline_debounce_ms", self.presence.offline_debounce_ms, 0..=HOUR_MS);
         f.size("presence.contacts_max", self.presence.contacts_max, 1..=1_000_000);
+        outbound(&mut f, &self.outbound);
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log.filter);
         f.unless(filter.is_ok(), "log.filter", "is not a filter such as \"info\" or \"info,hubbub::actors=debug\"");
         if f.0.is_empty() { Ok(()) } else { Err(f.0) }
@@ -78,9 +82,9 @@ impl Config {
             "the operators' listener is reachable from other machines; keep it off public networks",
         );
         f.unless(
-            self.http.listen.ip().is_loopback(),
+            self.http.listen.ip().is_loopback() || self.tls.is_on() || !self.proxy.trusted.is_empty(),
             "http.listen",
-            "is reachable from other machines without TLS; put a proxy that speaks TLS in front",
+            "is reachable from other machines without TLS; set tls.certificate, or put a proxy that speaks TLS in front (proxy.trusted)",
         );
         f.unless(!self.http.origins.iter().any(|o| o == "*"), "http.origins", "\"*\" lets any web site use its visitors' sessions");
         f.unless(
@@ -98,6 +102,12 @@ impl Config {
         );
         let weak = self.auth.argon2_memory_kib < 19_456 || self.auth.argon2_passes < 2;
         f.unless(!weak, "auth.argon2_memory_kib", "passwords are hashed with less than 19456 KiB and 2 passes, which is quick to guess");
+        let ranges = self.outbound.allowed_ranges.is_empty();
+        f.unless(
+            ranges,
+            "outbound.allowed_ranges",
+            "whoever may name a webhook or a push endpoint reaches these addresses through this server",
+        );
         for (key, value) in [
             ("limits.requests_per_second", self.limits.requests_per_second),
             ("limits.http_per_second", self.limits.http_per_second),
@@ -107,6 +117,19 @@ impl Config {
         }
         f.0
     }
+}
+
+fn outbound(f: &mut Found, o: &Outbound) {
+    for range in &o.allowed_ranges {
+        f.unless(
+            range.parse::<ipnet::IpNet>().is_ok(),
+            "outbound.allowed_ranges",
+            format!("{range:?} is not a range such as \"10.0.0.0/8\""),
+        );
+    }
+    f.range("outbound.connect_timeout_ms", o.connect_timeout_ms, 1..=HOUR_MS);
+    f.range("outbound.timeout_ms", o.timeout_ms, 1..=HOUR_MS);
+    f.size("outbound.requests_max", o.requests_max, 1..=65_536);
 }
 
 fn http(f: &mut Found, h: &Http) {
@@ -121,6 +144,20 @@ fn http(f: &mut Found, h: &Http) {
     f.size("http.body_bytes_max", h.body_bytes_max, KIB..=64 * MIB);
     f.range("http.stop_timeout_ms", h.stop_timeout_ms, 0..=HOUR_MS);
     f.range("http.drain_spread_ms", h.drain_spread_ms, 0..=HOUR_MS);
+}
+
+fn tls(f: &mut Found, t: &Tls) {
+    let both = t.certificate.as_os_str().is_empty() == t.key.as_os_str().is_empty();
+    f.unless(both, "tls.key", "needs tls.certificate beside it, and the other way round");
+    f.range("tls.hsts_s", t.hsts_s, 0..=10 * 365 * 86_400);
+}
+
+fn proxy(f: &mut Found, p: &Proxy) {
+    for network in &p.trusted {
+        let wanted = format!("{network:?} is neither a network such as \"10.0.0.0/8\" nor an address");
+        f.unless(super::network(network).is_some(), "proxy.trusted", wanted);
+    }
+    f.unless(!p.protocol || !p.trusted.is_empty(), "proxy.protocol", "needs proxy.trusted: nobody else may say who the client is");
 }
 
 fn is_origin(origin: &str) -> bool {
@@ -238,6 +275,18 @@ mod tests {
         for bad in ["", "chat.example", "https://", "https://chat.example/", "https://a b", "ftp://x", "null"] {
             assert_eq!(keys(|c| c.http.origins = vec![bad.into()]), ["http.origins"], "{bad}");
         }
+    }
+
+    #[test]
+    fn networks_of_proxies_are_networks_or_addresses() {
+        for fine in ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1"] {
+            assert_eq!(keys(|c| c.proxy.trusted = vec![fine.into()]), [""; 0], "{fine}");
+        }
+        for bad in ["", "10.0.0.0/33", "proxy.internal", "*", "10.0.0.1:80"] {
+            assert_eq!(keys(|c| c.proxy.trusted = vec![bad.into()]), ["proxy.trusted"], "{bad}");
+        }
+        assert_eq!(keys(|c| c.proxy.protocol = true), ["proxy.protocol"]);
+        assert_eq!(keys(|c| c.tls.certificate = "x.pem".into()), ["tls.key"]);
     }
 
     #[test]

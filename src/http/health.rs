@@ -1,4 +1,4 @@
-//! What load balancers, operators' tools and curious people ask: is it up, does it take traffic, its metrics, what is this.
+//! What load balancers, operators' tools and curious people ask: is it up, does it take traffic, its metrics.
 
 use super::Api;
 use crate::telemetry::{CONTENT_TYPE, metrics};
@@ -49,13 +49,4 @@ pub async fn metrics_text(api: web::Data<Api>) -> HttpResponse {
     metrics().store(health.rows, health.syncs, health.appends_waiting, health.disk_bytes);
     readiness(&api, |why| why);
     HttpResponse::Ok().insert_header((header::CONTENT_TYPE, CONTENT_TYPE)).body(metrics().encode())
-}
-
-/// `GET /`
-pub async fn front_page() -> HttpResponse {
-    const PAGE: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Hubbub</title>\n\
-        <h1>Hubbub</h1>\n<p>This is a chat server. Programs talk to it over the WebSocket at <code>/v1/socket</code> \
-        and over HTTP under <code>/v1</code>.</p>\n\
-        <p>Its documentation is in its source tree: <code>README.md</code> to begin, <code>docs/PROTOCOL.md</code> to write a client.</p>\n</html>\n";
-    HttpResponse::Ok().content_type("text/html; charset=utf-8").body(PAGE)
 }

@@ -2,7 +2,7 @@
 //!
 //! | public | |
 //! |---|---|
-//! | `GET /` | what this is |
+//! | every other `GET` | the web app, [`app`] |
 //! | `POST /v1/auth/register` `login` `refresh` `logout` | [`auth`] |
 //! | `GET /v1/me`, `GET /v1/users/by-name/{name}` | [`users`] |
 //! | `GET /v1/contacts`, `PUT DELETE /v1/contacts/{user}`, `PUT DELETE /v1/blocks/{user}` | [`contacts`] |
@@ -11,7 +11,7 @@
 //! | operators' listener | |
 //! |---|---|
 //! | `GET /metrics`, `/livez`, `/readyz` | [`health`] |
-//! | `/admin/…` (with the admin token) | [`admin`] |
+//! | `/admin/…` (with the admin token) | [`admin`], [`audit`] |
 //!
 //! Every error is a problem+json ([`error`]); every method that an address does not have is a 405 with `Allow`. Handlers
 //! read and write accounts and contacts themselves; what sockets must learn of goes through [`NodePort`].
@@ -30,21 +30,27 @@ use crate::telemetry::metrics;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::guard::{Any, Get, Head};
-use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::header;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{HttpRequest, Resource, ResponseError, Route, web};
 use async_trait::async_trait;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub mod admin;
+pub mod app;
+pub mod arrival;
+pub mod audit;
 pub mod auth;
 pub mod contacts;
 pub mod error;
+pub mod headers;
 pub mod health;
+pub mod peer;
 pub mod server;
 pub mod socket;
+pub mod tls;
 pub mod users;
 
 /// How the node is.
@@ -89,6 +95,10 @@ pub struct Api {
     pub limits: Limits,
     /// The node.
     pub node: Arc<dyn NodePort>,
+    /// Whom to believe about clients' addresses.
+    pub proxies: peer::Proxies,
+    /// What administrators did.
+    pub audit: audit::Audit,
     /// What operators must present; when it is empty nobody is let in.
     admin_token: String,
     contact_locks: contacts::PairLocks,
@@ -110,6 +120,8 @@ impl Api {
             accounts: Accounts::new(store.clone(), &config.auth),
             sessions: Sessions::new(store.clone(), tokens.clone(), &config.auth, announce),
             limits: Limits::new(&config.auth, &config.limits),
+            proxies: peer::Proxies::new(&config.proxy),
+            audit: audit::Audit::new(store.clone(), &config.audit),
             contact_locks: contacts::PairLocks::default(),
             config,
             store,
@@ -137,8 +149,7 @@ pub fn routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig) {
         // Without rate limit: load balancers ask often, and from one address.
         plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
         plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz_public)]);
-        plain_at(cfg, "/", "GET, HEAD", [get().to(health::front_page)]);
-        cfg.default_service(web::route().to(error::not_found));
+        cfg.default_service(web::route().to(app::serve));
     }
 }
 
@@ -155,6 +166,7 @@ pub fn admin_routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig)
         plain_at(cfg, "/admin/users/{name}/enable", "POST", [web::post().to(admin::enable)]);
         plain_at(cfg, "/admin/users/{name}/password", "POST", [web::post().to(admin::password)]);
         plain_at(cfg, "/admin/users/{name}/token", "POST", [web::post().to(admin::token)]);
+        plain_at(cfg, "/admin/audit", "GET, HEAD", [get().to(audit::list)]);
         plain_at(cfg, "/admin/fault", "POST", [web::post().to(admin::fault)]);
         cfg.default_service(web::route().to(error::not_found));
     }
@@ -182,18 +194,15 @@ fn api_at<const N: usize>(cfg: &mut web::ServiceConfig, path: &str, allow: &'sta
 }
 
 async fn plain<B: MessageBody>(req: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, actix_web::Error> {
+    let api = req.app_data::<web::Data<Api>>().cloned();
+    let act = audit::Audit::of_request(&req);
     let mut response = next.call(req).await?;
-    let headers = response.headers_mut();
-    let mut put = |name: HeaderName, value: &'static str| {
-        if !headers.contains_key(&name) {
-            headers.insert(name, HeaderValue::from_static(value));
+    if let Some(api) = api {
+        headers::protect(&mut response, api.config.tls.hsts_s);
+        if let Some(act) = act {
+            api.audit.answered(act, &response).await;
         }
-    };
-    put(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    put(header::REFERRER_POLICY, "no-referrer");
-    put(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
-    // Answers are personal or change at once; tokens must never be kept by anything in between.
-    put(header::CACHE_CONTROL, "no-store");
+    }
     Ok(response)
 }
 
@@ -214,9 +223,9 @@ async fn counted<B: MessageBody>(req: ServiceRequest, next: Next<B>) -> Result<S
     Ok(response)
 }
 
-/// The address a request comes from, as the connection says; what a proxy claims is not believed.
+/// The address of the client a request comes from ([`peer`]).
 pub fn address(req: &HttpRequest) -> IpAddr {
-    req.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip())
+    peer::client(req).address
 }
 
 /// The token of an `Authorization: Bearer` header; `None` when there is none, or more than one.

@@ -4,17 +4,20 @@
 //! same App: routing, state, limits and middleware all apply to a handshake. When the answer is 101 and a handler has called
 //! [`Upgraded::hand_over`], the socket and the bytes already read go to the session, and nothing of HTTP is left of the connection: an
 //! idle session costs a tenth of the memory it would as a response body, and a client that stops reading cannot freeze its own
-//! timeouts. Upgraded sockets are counted by `socket::Doors`, not by the server.
+//! timeouts. Upgraded sockets are counted by `socket::Doors`, not by the server. What comes before the first request (PROXY protocol, TLS)
+//! is `arrival`'s.
 
+use super::arrival::{Arrival, Stream};
 use super::socket::{self, Doors};
+use super::tls::Tls;
 use super::{Api, routes};
 use crate::actors::conn::Io;
 use crate::config::Config;
 use actix_codec::{Encoder, Framed, FramedParts};
 use actix_http::body::{BodySize, MessageBody, to_bytes_limited};
-use actix_http::{ConnectionType, Extensions, HttpService, Request, Response, h1};
+use actix_http::{ConnectionType, Extensions, HttpService, Protocol, Request, Response, h1};
 use actix_server::Server;
-use actix_service::{IntoServiceFactory, Service, ServiceFactory, fn_factory, fn_service, map_config};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_factory, fn_service, map_config};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::{App, Error, HttpMessage, HttpRequest, HttpResponse, web};
@@ -23,6 +26,7 @@ use socket2::SockRef;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -98,8 +102,15 @@ fn tune(io: &TcpStream, send_buffer_bytes: usize) {
     let _ = socket.set_send_buffer_size(send_buffer_bytes);
 }
 
-/// Starts the listener. The caller drains sockets before it stops the server.
-pub fn start(config: &Config, listener: TcpListener, api: web::Data<Api>, doors: web::Data<Doors>) -> io::Result<Server> {
+/// Starts the listener, with TLS if there is a certificate. The caller drains sockets before it stops the server.
+pub fn start(
+    config: &Config,
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    api: web::Data<Api>,
+    doors: web::Data<Doors>,
+) -> io::Result<Server> {
+    let arrival = Arc::new(Arrival::new(&config.proxy, tls));
     let workers = match config.http.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
@@ -119,13 +130,22 @@ pub fn start(config: &Config, listener: TcpListener, api: web::Data<Api>, doors:
                 let app = if echo { app.route("/v1/echo", web::get().to(socket::echo)) } else { app };
                 app.configure(routes(api.clone()))
             };
-            let again = app.clone();
-            HttpService::build()
+            let (again, arrival) = (app.clone(), arrival.clone());
+            let arrive = fn_service(move |io: TcpStream| {
+                let arrival = arrival.clone();
+                async move {
+                    let (stream, peer) = arrival.receive(io).await?;
+                    Ok((stream, Protocol::Http1, peer))
+                }
+            });
+            let http = HttpService::build()
                 .keep_alive(HEAD_TIMEOUT)
                 .client_request_timeout(HEAD_TIMEOUT)
                 .client_disconnect_timeout(Duration::ZERO)
-                .tcp_nodelay(true)
-                .on_connect_ext(move |io: &TcpStream, _: &mut Extensions| tune(io, send_buffer))
+                .on_connect_ext(move |stream: &Stream, data: &mut Extensions| {
+                    tune(stream.tcp(), send_buffer);
+                    data.insert(stream.arrived());
+                })
                 .upgrade(fn_factory(move || {
                     let app = again.clone();
                     async move {
@@ -134,8 +154,8 @@ pub fn start(config: &Config, listener: TcpListener, api: web::Data<Api>, doors:
                         Ok::<_, ()>(fn_service(move |(req, framed)| upgrade(service.clone(), req, framed)))
                     }
                 }))
-                .finish(map_config(app(), |()| AppConfig::default()))
-                .tcp()
+                .finish(map_config(app(), |()| AppConfig::default()));
+            arrive.and_then(http)
         })?;
     Ok(server.run())
 }

@@ -3,6 +3,7 @@
 //! Order: draining, limits, Origin, form of the handshake, subprotocol, token. A token is taken from the subprotocol
 //! `hubbub.bearer.<token>` (never echoed) or later from the first frame, never from the address.
 
+use super::peer::origin_allowed;
 use super::server::Upgraded;
 use super::{Api, address};
 use crate::actors::node::NodeContext;
@@ -178,16 +179,6 @@ fn allowed(req: &HttpRequest, api: &Api, doors: &Doors) -> Result<(), (&'static 
         return Err(("origin", ApiError::new(Code::Forbidden, "pages of this origin may not connect (http.origins)")));
     }
     Ok(())
-}
-
-/// Programs send no Origin; a browser's must be this server's own, or one that is configured.
-fn origin_allowed(req: &HttpRequest, origins: &[String]) -> bool {
-    let Some(origin) = req.headers().get(header::ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
-    let own = req.headers().get(header::HOST).and_then(|h| h.to_str().ok());
-    let host = origin.split_once("://").map(|(_, host)| host);
-    origins.iter().any(|o| o == "*" || o.eq_ignore_ascii_case(origin))
-        || matches!((host, own), (Some(a), Some(b)) if a.eq_ignore_ascii_case(b))
 }
 
 /// The refusal of a handshake that is not what RFC 6455, 4.2.1 asks, as far as the library does not look at it.

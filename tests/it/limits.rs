@@ -98,6 +98,31 @@ async fn a_user_has_so_many_requests_a_second_over_all_sockets() {
 }
 
 #[tokio::test]
+async fn one_address_has_so_many_sockets_and_another_is_not_concerned() {
+    let node = TestNode::builder().set("socket.connections_per_address_max", 2).start().await;
+    let user = node.user("alice").await;
+    let (first, _second) = (RawSocket::signed_in(&node, &user).await, RawSocket::signed_in(&node, &user).await);
+    let refused = RawSocket::handshake(&node, "/v1/socket", &[]).await.err().expect("a third is let in");
+    assert_eq!((refused.status, refused.code().as_str()), (503, "busy"), "{refused:?}");
+    assert!(from_address(&node, [127, 0, 0, 9]).await.starts_with("HTTP/1.1 101 "), "another address");
+    drop(first);
+    eventually("the place is free again", SOON, || async { RawSocket::handshake(&node, "/v1/socket", &[]).await.is_ok() }).await;
+}
+
+/// The answer to a WebSocket handshake from that address of this machine.
+async fn from_address(node: &TestNode, address: [u8; 4]) -> String {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((address, 0).into()).unwrap();
+    let host = node.url().trim_start_matches("http://").to_owned();
+    let mut stream = socket.connect(host.parse().unwrap()).await.unwrap();
+    let head = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    stream.write_all(format!("GET /v1/socket HTTP/1.1\r\nHost: {host}\r\n{head}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = [0; 256];
+    let n = stream.read(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer[..n]).into_owned()
+}
+
+#[tokio::test]
 async fn sockets_over_a_limit_are_refused_until_others_go() {
     let node = TestNode::builder().set("socket.connections_max", 5).set("socket.unauthenticated_per_address_max", 2).start().await;
     let user = node.user("alice").await;

@@ -1,11 +1,11 @@
 //! P1 and P7 when the disk fails, is full, or has given all it may: sends are refused, reads go on, writing resumes by itself.
 
 use super::survive::with_image;
-use super::{Stage, all_is_well, answered, connected, groups, head, look, people};
+use super::{Stage, all_is_well, answered, connected, groups, head, look, people, refusal};
 use crate::support::{SOON, TestClient, TestNode, eventually};
 use futures_util::future::join_all;
 use hubbub::client::ClientError;
-use hubbub::error::{ApiError, Code};
+use hubbub::error::{ApiError, Code, Retry};
 use hubbub::protocol::ids::RoomId;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -76,6 +76,30 @@ async fn a_failed_flush_loses_nothing_acknowledged_and_writing_resumes() {
 #[tokio::test]
 async fn a_full_disk_loses_nothing_acknowledged_and_writing_resumes() {
     survives("write").await;
+}
+
+/// A disk that does not answer: who sends is told so in time, nothing is acknowledged meanwhile, reads and the rest go on, and the same
+/// request afterwards gets the answer of the first.
+#[tokio::test]
+async fn a_stalled_disk_times_requests_out_and_loses_and_doubles_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let (live, image, broken) = (temp.path().join("disk"), temp.path().join("image"), temp.path().join("broken"));
+    std::fs::create_dir(&live).unwrap();
+    let node = with_image(&live, &image, Some(&broken)).set("socket.request_timeout_ms", 400).start().await;
+    let users = people(&node, 2).await;
+    let clients = connected(&node, &users).await;
+    let room = groups(&clients, 1).await[0];
+    let before = clients[0].send(room, "before").await.seq.unwrap();
+    std::fs::write(&broken, "stall").unwrap();
+    let request = clients[0].message(room, "while the disk stands still");
+    let refused = refusal(clients[0].request(request.clone()).await);
+    assert_eq!((refused, refused.retry()), (Code::Timeout, Retry::Now));
+    assert_eq!(head(&clients[1], room).await, before, "shown before it is durable");
+    std::fs::remove_file(&broken).unwrap();
+    let first = answered(&clients[0], &request).await.expect("the connection lives");
+    assert_eq!(first.seq, Some(before + 1));
+    assert_eq!(answered(&clients[0], &request).await.expect("the connection lives").seq, first.seq);
+    all_is_well(&node, &clients, &[room]).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,186 @@
+/** Makes the conversation from the client library, and feeds the store from it. The only file that knows both. */
+import { Client, type Shown, shown as fold } from "@hubbub/client";
+import { offline } from "@hubbub/client/offline";
+import type { Account, Who } from "../api/auth";
+import type { Member, Rest } from "../api/rest";
+import type { Store } from "../app/store";
+import { announced } from "../app/ui";
+import { connectionChanged } from "../features/connection/slice";
+import { plain } from "../features/messages/markdown/parse";
+import { called, contactsLearnt, presenceTold, presenceUnknown } from "../features/people/slice";
+import { withdraw } from "../features/push/push";
+import { roomsChanged } from "../features/rooms/slice";
+import type { Chat, Timeline } from "./chat";
+import { profiles } from "./profiles";
+import { timeline } from "./timeline";
+import { message, room as roomView } from "./view";
+import type { T } from "../i18n";
+import type { Message } from "./types";
+
+/** Begins the conversation of who is signed in. */
+export function connect(who: Who, account: Account, store: Store, say: () => T): Chat {
+  const { rest } = account;
+  const client = new Client({ url: location.origin, token: account.tokens.token, ...offline(`hubbub.${who.user}`) });
+  const people = profiles(rest, store, who.user);
+  const stop = feed(client, store, who, account, say);
+  const open = new Map<string, Timeline>();
+  client.connect();
+  return {
+    me: who,
+    rest,
+    account,
+    timeline(room) {
+      const known = open.get(room) ?? timeline(client, room, who.user);
+      open.set(room, known);
+      return known;
+    },
+    async send(room, m) {
+      const { text, replyTo, thread, mentions } = m;
+      await client.send(room, { text, ...(replyTo === undefined ? {} : { reply_to: replyTo }), ...(thread === undefined ? {} : { thread }), ...(mentions ? { mentions } : {}) }).catch(shownAsFailed);
+    },
+    edit: async (room, seq, text, mentions) => void (await client.edit(room, seq, text, mentions)),
+    remove: async (room, seq) => void (await client.delete(room, seq)),
+    react: async (room, seq, emoji, on) => void (await client.react(room, seq, emoji, on)),
+    pin: async (room, seq, on) => void (await client.pin(room, seq, on)),
+    retry: async (_, key) => void (await client.retry(key).catch(shownAsFailed)),
+    discard: async (_, key) => void client.discard(key),
+    typing: (room, on) => client.setTyping(room, on),
+    typists: (room) => ({ subscribe: (changed) => client.watch(`typing:${room}`, changed), get: () => client.typing(room) }),
+    read(room, seq) {
+      client.markRead(room, seq);
+      if ((client.room(room)?.unread ?? 0) === 0) void withdraw(room);
+    },
+    async thread(room, root) {
+      const [first, answers] = await Promise.all([rest.message(room, root), rest.all((page) => rest.thread(room, root, page))]);
+      return [first, ...answers].flatMap(messageOf);
+    },
+    pins: async (room) => (await rest.all((page) => rest.pins(room, page))).flatMap(messageOf),
+    async members(room) {
+      const all: Member[] = [];
+      for (let more = true; more && all.length < MEMBERS_MAX; ) {
+        const after = all[all.length - 1]?.user;
+        const page = await client.members(room, { limit: MEMBERS_PAGE, ...(after === undefined ? {} : { after }) });
+        all.push(...page.members);
+        more = page.more;
+      }
+      return all;
+    },
+    async create(kind, name, members, topic) {
+      const { room } = await client.create({ kind, members, ...(name === undefined ? {} : { name }), ...(topic === undefined ? {} : { topic }) });
+      await until(client, room);
+      return room;
+    },
+    async join(room) {
+      await client.join(room);
+      await until(client, room);
+    },
+    leave: async (room) => void (await client.leave(room)),
+    invite: async (room, user) => void (await client.submit("invite", { room, user })),
+    kick: async (room, user) => void (await client.submit("kick", { room, user })),
+    ban: async (room, user) => void (await client.submit("ban", { room, user })),
+    role: async (room, user, role) => void (await client.submit("role", { room, user, role })),
+    update: async (room, change) => void (await client.submit("update", { room, ...change })),
+    presence: (state, status) => client.setPresence({ state, ...(status === undefined ? {} : { status }) }),
+    needProfiles: people.need,
+    reconnect: () => client.nudge(),
+    async close(forget = false) {
+      stop();
+      if (forget) await client.forget();
+      else client.close();
+    },
+  };
+}
+
+/** Members that are listed at most; a channel may have any number. */
+const MEMBERS_MAX = 3_000;
+const MEMBERS_PAGE = 1_000;
+
+function messageOf(shown: Shown): Message[] {
+  const folded = fold(shown);
+  return folded ? [message(folded)] : [];
+}
+
+/** A message that was refused is shown as such in its row; nothing more is to be said. */
+function shownAsFailed(): void {}
+
+/** Longest wait for a room that was just made or joined to be told of. */
+const ROOM_MS = 5_000;
+
+function until(client: Client, room: string): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      stop();
+      clearTimeout(timer);
+      resolve();
+    };
+    const stop = client.watch("rooms", () => client.room(room) && done());
+    const timer = setTimeout(done, ROOM_MS);
+    if (client.room(room)) done();
+  });
+}
+
+/** Why the server takes a device no longer. */
+const OVER: ReadonlySet<string> = new Set(["unauthorized", "token_revoked", "token_expired"]);
+
+/** Tells the store what the client learns. Bursts become one dispatch: a frame's worth at most. */
+function feed(client: Client, store: Store, who: Who, account: Account, say: () => T): () => void {
+  const { dispatch } = store;
+  const rest: Rest = account.rest;
+  const rooms = soon(() => dispatch(roomsChanged(client.rooms().map(roomView))));
+  const presence = soon(() => {
+    const users = [who.user, ...Object.keys(store.getState().people.contacts)];
+    dispatch(presenceTold(users.flatMap((u) => client.presence(u) ?? [])));
+  });
+  const status = () => {
+    const { state, caughtUp, error } = client.status;
+    // Closed for good by the server: the token is no longer taken, and another is not to be had.
+    if (state === "closed" && error && OVER.has(error.code)) return account.over(error.code);
+    dispatch(connectionChanged({ state: state === "disconnected" ? "offline" : state, caughtUp }));
+    if (state !== "connected") dispatch(presenceUnknown());
+  };
+  const contacts = () =>
+    rest.all((page) => rest.contacts(page)).then(
+      (all) => {
+        dispatch(contactsLearnt(all));
+        presence();
+      },
+      () => undefined, // The page of contacts says so when it is opened; elsewhere nothing is missing.
+    );
+  const stops = [
+    client.watch("rooms", rooms),
+    client.watch("presence", presence),
+    client.watch("status", status),
+    client.on("caughtup", () => void contacts()),
+    client.on("entry", ({ entry, live }) => {
+      if (live) arrived(store, who, entry, say());
+    }),
+  ];
+  void client.ready.then(() => {
+    rooms();
+    status();
+  });
+  return () => stops.forEach((stop) => stop());
+}
+
+/** Says a message of another in the open room to screen readers, when somebody is there to hear it. */
+function arrived(store: Store, who: Who, entry: { room: string; by: string; body: { message?: { text: string } } }, t: T) {
+  const { place } = store.getState().ui;
+  const { message } = entry.body;
+  if (!message || entry.by === who.user || place.at !== "room" || place.room !== entry.room) return;
+  const name = called(store.getState().people.byId[entry.by], "");
+  store.dispatch(announced(t("announce.message", { name, text: plain(message.text) })));
+}
+
+/** Runs at most once until the page has a moment, however often it is called. */
+function soon(run: () => void): () => void {
+  let waits = false;
+  return () => {
+    if (waits) return;
+    waits = true;
+    queueMicrotask(() => {
+      waits = false;
+      run();
+    });
+  };
+}
+

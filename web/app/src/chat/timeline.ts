@@ -1,0 +1,82 @@
+/** A room's messages for the list: the client's window, woven together with what happened and what is on its way. */
+import type { Client, Timeline as Held } from "@hubbub/client";
+import type { Timeline, TimelineView } from "./chat";
+import { weave } from "./view";
+
+const NOTHING: TimelineView = { items: [], atStart: false, atEnd: true, loading: true, error: null, receipts: {} };
+
+/** Longest wait for the first messages before it is said that there are none to be had. */
+const FIRST_MS = 10_000;
+
+/** Opens when somebody looks, closes when nobody does. */
+export function timeline(client: Client, room: string, me: string): Timeline {
+  const listeners = new Set<() => void>();
+  let held: Held | undefined;
+  let stops: (() => void)[] = [];
+  let view: TimelineView | undefined;
+  let late = false;
+
+  const make = (): TimelineView => {
+    if (!held) return NOTHING;
+    const { messages, pending, hasBefore, hasAfter, loading, error } = held.get();
+    const about = client.room(room);
+    const items = weave(messages, about?.happenings ?? [], pending, me, !hasAfter, !hasBefore);
+    const waits = items.length === 0 && hasBefore && !error && !late;
+    return {
+      items,
+      atStart: !hasBefore,
+      atEnd: !hasAfter,
+      loading: loading !== undefined || waits,
+      error: error ? error.message : waits || items.length > 0 || !hasBefore ? null : offline,
+      receipts: about?.receipts ?? {},
+    };
+  };
+  const offline = "offline";
+  const changed = () => {
+    view = undefined;
+    for (const l of [...listeners]) l();
+  };
+  const open = () => {
+    held = client.timeline(room);
+    const timer = setTimeout(() => {
+      late = true;
+      changed();
+    }, FIRST_MS);
+    stops = [held.subscribe(changed), client.watch(`room:${room}`, changed), () => clearTimeout(timer)];
+    view = undefined;
+  };
+  return {
+    subscribe(listener) {
+      if (listeners.size === 0 && !held) open();
+      listeners.add(listener);
+      return () => {
+        listeners.delete(listener);
+        // React unsubscribes and subscribes again in one go: only who stays away is gone.
+        queueMicrotask(() => {
+          if (listeners.size > 0 || !held) return;
+          for (const stop of stops) stop();
+          held.close();
+          held = undefined;
+          view = undefined;
+        });
+      };
+    },
+    view: () => (view ??= make()),
+    async show(around) {
+      if (!held) open();
+      if (around === undefined) held?.jumpToLatest();
+      else await held?.jumpTo(around);
+    },
+    async older() {
+      const before = held?.get();
+      if (before?.hasBefore && !before.loading) await held?.loadBefore(PAGE);
+    },
+    async newer() {
+      const before = held?.get();
+      if (before?.hasAfter && !before.loading) await held?.loadAfter(PAGE);
+    },
+  };
+}
+
+/** Messages that are read at once while one scrolls. */
+const PAGE = 100;
