@@ -74,7 +74,7 @@ mod tests {
             assert!(spoken.order.len() <= 101);
         }
         for n in 0..SPOKEN_MAX as u64 * 2 {
-            spoken.note(UserId(n % 7), 1_000_000, 100);
+            spoken.note(UserId(n % 7), 1_000_000 + n, 1_000_000);
         }
         assert!(spoken.order.len() <= SPOKEN_MAX && spoken.last.len() == 7, "{} {}", spoken.order.len(), spoken.last.len());
     }
