@@ -15,7 +15,7 @@ dev: ## the same with demo users alice, bob and carol, and their tokens printed
 test: ## format, lints, all tests: what every change must pass
 	@scripts/test
 
-conformance: ## the Autobahn WebSocket suite against /v1/echo
+conformance: ## the Autobahn WebSocket suite against /v1/echo, schemathesis against the HTTP API
 	@scripts/conformance
 
 prove: ## break one promise at a time and see its test fail

@@ -5,9 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// Whether and when the same request may succeed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Retry {
     /// Not without changing something.
@@ -59,6 +62,8 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405, Never;
     /// In conflict with what is there (a name taken, a client id used with another body).
     Conflict = "conflict", 409, Never;
+    /// `If-Match` names another state than the one that is there now: read it again, then decide.
+    PreconditionFailed = "precondition_failed", 412, Never;
     /// Too far back to prove that nothing was doubled or missed: resume, look for the client id, then decide.
     Resync = "resync", 409, Never;
     /// Over a size limit.
@@ -82,6 +87,14 @@ codes! {
     /// A fault of the server's own; it is in its log.
     Internal = "internal", 500, Later;
 }
+
+impl PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        let names = Code::ALL.iter().map(|code| code.as_str());
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).description(Some("what is wrong, for programs")).into()
+    }
+}
+impl ToSchema for Code {}
 
 /// An error as clients get it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]

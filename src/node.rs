@@ -7,10 +7,13 @@ use crate::actors::guardian::{Child, Guardian, GuardianMsg};
 use crate::actors::hub::HubMsg;
 use crate::actors::node::{Hubs, NodeContext, now_ms};
 use crate::actors::presence::PresenceMsg;
+use crate::actors::push_worker;
 use crate::actors::reading::in_time;
 use crate::actors::router::Router;
 use crate::actors::sequencer::{IdSource, Sequencer};
 use crate::actors::session::{Admitted, Gate};
+use crate::actors::telling::Telling;
+use crate::actors::webhooks::{self, Hooked};
 use crate::bus::{Envelope, InProcess, UserEvent};
 use crate::cluster::Alone;
 use crate::cluster::claims::Claims;
@@ -18,20 +21,23 @@ use crate::config::{Config, secrets};
 use crate::error::{ApiError, Code};
 use crate::http::socket::Doors;
 use crate::http::tls::Tls;
-use crate::http::{Api, NodePort, NodeStatus};
-use crate::protocol::entry::Caller;
+use crate::http::{Api, NodePort, NodeStatus, Outside};
+use crate::outbound::Outbound;
+use crate::protocol::entry::{Caller, RoomKind};
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
-use crate::protocol::ops::{self, Request};
+use crate::protocol::ops::{self, PresencePush, Request};
+use crate::push::Pushes;
 use crate::storage::Store;
 use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use crate::telemetry::{self, metrics};
+use crate::webhooks::Webhooks;
 use actix::Arbiter;
 use actix_web::web;
 use async_trait::async_trait;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -83,7 +89,18 @@ pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
     let secrets = secrets::load_or_make(&config.storage.data_dir, &config.auth).map_err(|e| NodeError::Config(e.to_string()))?;
     let store = EmbeddedStore::open(&config.storage.data_dir, EmbeddedOptions::from(&config.storage))
         .map_err(|e| NodeError::Failed(e.to_string()))?;
-    actix::System::new().block_on(live(Arc::new(config), mode, secrets, store))
+    let outbound = Arc::new(Outbound::new(&config.outbound).map_err(|e| NodeError::Config(e.to_string()))?);
+    let pushes = pushes(&config, store.clone(), outbound.clone())?;
+    let webhooks = Arc::new(Webhooks::new(store.clone(), config.webhooks.clone()));
+    actix::System::new().block_on(live(Arc::new(config), mode, secrets, store, Outside { outbound, pushes, webhooks }))
+}
+
+/// Offline push, with secrets of its own.
+fn pushes(config: &Config, store: Arc<dyn Store>, outbound: Arc<Outbound>) -> Result<Arc<Pushes>, NodeError> {
+    let secret = |file| secrets::further(&config.storage.data_dir, file).map_err(|e| NodeError::Config(e.to_string()));
+    let gateway = if config.push.gateway_url.is_empty() { String::new() } else { secret(secrets::GATEWAY_FILE)?.expose().to_owned() };
+    let pushes = Pushes::new(store, config, outbound, secret(secrets::VAPID_FILE)?.expose(), gateway);
+    pushes.map(Arc::new).map_err(|e| NodeError::Config(e.to_string()))
 }
 
 /// As many descriptors as the system allows: each socket is one.
@@ -95,10 +112,18 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn live(config: Arc<Config>, mode: Mode, secrets: secrets::Secrets, store: Arc<dyn Store>) -> Result<(), NodeError> {
-    let node = start_actors(config.clone(), store.clone());
+async fn live(
+    config: Arc<Config>,
+    mode: Mode,
+    secrets: secrets::Secrets,
+    store: Arc<dyn Store>,
+    outside: Outside,
+) -> Result<(), NodeError> {
+    outside.webhooks.load().await.map_err(|e| NodeError::Failed(e.to_string()))?;
+    let node = start_actors(config.clone(), store.clone(), outside.clone());
     let port = Arc::new(Port { node: node.clone() });
-    let api = Api::new(config.clone(), store.clone(), port, secrets.signing.expose().as_bytes(), secrets.admin_token.expose().into())
+    let admin_token = secrets.admin_token.expose().into();
+    let api = Api::new(config.clone(), store.clone(), outside, port, secrets.signing.expose().as_bytes(), admin_token)
         .map_err(|e| NodeError::Config(e.to_string()))?;
     let api = web::Data::new(api);
     let gate = Arc::new(TokenGate { api: api.clone().into_inner() });
@@ -111,6 +136,7 @@ async fn live(config: Arc<Config>, mode: Mode, secrets: secrets::Secrets, store:
     redo(&node).await?;
     let (admin, admin_address) = crate::http::admin::start(&config.admin, api.clone()).map_err(failed("admin.listen"))?;
     let server = crate::http::server::start(&config, listener, tls.clone(), api.clone(), doors.clone()).map_err(failed("http.listen"))?;
+    actix::spawn(crate::http::idempotency::sweep_for_ever(store.clone()));
     let (server_handle, admin_handle) = (server.handle(), admin.handle());
     actix::spawn(async move {
         let _ = server.await;
@@ -150,7 +176,8 @@ async fn ignore(mut hangup: Signal) {
     }
 }
 
-fn start_actors(config: Arc<Config>, store: Arc<dyn Store>) -> Arc<NodeContext> {
+fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside) -> Arc<NodeContext> {
+    let Outside { outbound, pushes, webhooks } = outside;
     let bus = Arc::new(InProcess::new(config.dev.lose_envelopes_every));
     let node = Arc::new(NodeContext {
         claims: Claims::new(store.clone()),
@@ -159,6 +186,10 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>) -> Arc<NodeContext> 
         router: Router::new(store.shards()),
         ids: IdSource::default(),
         hubs: Hubs::default(),
+        pushes,
+        consequences: OnceLock::new(),
+        outbound,
+        webhooks,
         draining: AtomicBool::new(false),
         sessions: AtomicU64::new(0),
         config: config.clone(),
@@ -170,11 +201,16 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>) -> Arc<NodeContext> 
             node.hubs.dispatch(envelope);
         }
     }));
+    let _ = node.consequences.set(vec![Arc::new(Telling), Arc::new(Hooked)]);
+    webhooks::Sender::launch(&Arbiter::new().handle(), node.clone());
     Sequencer::launch(&Arbiter::new().handle(), store, &node.ids);
     let threads = match config.rooms.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
+    for index in 0..config.push.threads {
+        push_worker::launch(&Arbiter::new().handle(), node.clone(), index, config.push.threads);
+    }
     node.router.start((0..threads).map(|_| Guardian::launch(&Arbiter::new().handle(), node.clone())).collect());
     node
 }
@@ -248,6 +284,17 @@ impl NodePort for Port {
     }
     fn revoked(&self, user: UserId, device: Option<DeviceId>) {
         self.node.bus.broadcast(Envelope::Revoked { user, device });
+        let pushes = self.node.pushes.clone();
+        actix::spawn(async move {
+            // What this leaves behind is noticed before anything is sent (`actors::wanted`).
+            let ended = match device {
+                Some(device) => pushes.subscriptions.remove(user, device).await,
+                None => pushes.subscriptions.remove_all(user).await,
+            };
+            if let Err(error) = ended {
+                tracing::warn!(%error, "a device was signed out and its push subscription is still there");
+            }
+        });
     }
     fn contacts_changed(&self, a: UserId, b: UserId) {
         for (user, other) in [(a, b), (b, a)] {
@@ -255,6 +302,15 @@ impl NodePort for Port {
             self.node.router.to_presence(user, PresenceMsg::Unwatch { watcher: other, hub: None });
             self.node.router.to_presence(user, PresenceMsg::Event(UserEvent::Contact { other }));
         }
+    }
+    async fn kind_for(&self, user: UserId, room: RoomId) -> Result<RoomKind, ApiError> {
+        crate::actors::answering::kind_for(&self.node, user, room).await
+    }
+    fn status_changed(&self, user: UserId, status: String) {
+        self.node.router.to_presence(user, PresenceMsg::Status(status));
+    }
+    async fn presence(&self, users: &[UserId]) -> Vec<PresencePush> {
+        self.node.router.presences(users).await
     }
     async fn ask(&self, caller: Caller, request: Request) -> Result<ops::Ok, ApiError> {
         crate::actors::asking::ask(&self.node, caller, request).await
@@ -284,10 +340,10 @@ struct TokenGate {
 #[async_trait]
 impl Gate for TokenGate {
     async fn admit(&self, token: &str) -> Result<Admitted, ApiError> {
-        let claims = self.api.tokens.verify(token, now_ms())?;
-        let user = tokio::time::timeout(crate::actors::reading::READ_TIMEOUT, self.api.sessions.check_live(&claims))
-            .await
-            .map_err(|_| ApiError::new(Code::Timeout, "the account could not be read in time"))??;
+        // An issuer may have to be asked for its keys first.
+        let limit = crate::actors::reading::READ_TIMEOUT + Duration::from_millis(self.api.config.outbound.timeout_ms);
+        let verified = tokio::time::timeout(limit, self.api.verifier.verify(token, now_ms())).await;
+        let (user, claims) = verified.map_err(|_| ApiError::new(Code::Timeout, "the account could not be read in time"))??;
         Ok(Admitted { user: user.user, name: user.name, device: claims.device, expires: claims.expires })
     }
     fn allow(&self, user: UserId) -> Result<(), ApiError> {

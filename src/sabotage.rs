@@ -14,6 +14,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("resume_skips", "P4: a resume leaves out one entry of each page"),
     ("slow_reader_kept", "P7: an outbox grows without bound"),
     ("skip_checksum", "P1: damage in the middle of the log is dropped silently"),
+    ("forget_push", "P1: what was owed outside a room when the process was killed is not made up for"),
     ("accept_expired", "P8: expired tokens are accepted"),
     ("no_membership_check", "P8: everybody may read everything"),
 ];

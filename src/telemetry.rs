@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Names of the actors that can be restarted.
-pub const ACTORS: &[&str] = &["room", "presence", "sequencer", "session", "hub", "delivery", "applier", "guardian", "link"];
+pub const ACTORS: &[&str] = &["room", "presence", "sequencer", "session", "hub", "delivery", "applier", "guardian", "link", "push_worker"];
 /// Why a socket is refused before it is one.
 pub const REFUSALS: &[&str] =
     &["connections_max", "per_address", "unauthenticated", "rate_limited", "draining", "origin", "subprotocol", "handshake"];
@@ -31,8 +31,15 @@ const ARRIVALS: &[&str] = &["proxy_header", "tls", "timeout"];
 const RELOADS: &[&str] = &["reloaded", "refused"];
 /// What became of an attempt to sign in, register or renew.
 pub const AUTH_RESULTS: &[&str] = &["signed_in", "registered", "refreshed", "refused", "rate_limited", "revoked", "failed"];
+/// What became of an event for a webhook.
+pub const WEBHOOK_RESULTS: &[&str] = &["delivered", "retried", "dead", "dropped"];
 /// What became of a request to others.
 pub const OUTBOUND_RESULTS: &[&str] = &["2xx", "3xx", "4xx", "5xx", "refused", "timed_out", "failed"];
+/// What became of an attempt to push.
+pub const PUSH_ATTEMPTS: &[&str] = &["sent", "later", "gone", "refused"];
+/// How a notification was settled: sent, or no longer wanted, or not to be had.
+pub const PUSH_ENDS: &[&str] =
+    &["sent", "read", "deleted", "left", "level", "blocked", "unsubscribed", "signed_out", "expired", "gone", "refused"];
 const STANDINGS: &[&str] = &["unchanged", "catch_up", "joined", "left", "resync"];
 const STATUS_CLASSES: &[&str] = &["2xx", "3xx", "4xx", "5xx"];
 
@@ -143,9 +150,16 @@ metrics! {
     hub_backfills_total: Counter = Counter::default(), "Holes that hubs filled from the log";
     resumes_total: Labeled = Labeled::new("standing", STANDINGS.iter().copied()), "Rooms of resumes, by how they stood";
     hub_dropped_total: Counter = Counter::default(), "Envelopes dropped because too much waited for a hub (backfilled later)";
-    delivery_dropped_total: Counter = Counter::default(), "Batches dropped because too much waited for delivery";
+    delivery_dropped_total: Counter = Counter::default(), "Entries that delivery had no room for and read from the log later";
     offline_recipients_total: Counter = Counter::default(), "Recipients of messages who had no session";
     outbound_requests_total: Labeled = Labeled::new("result", OUTBOUND_RESULTS.iter().copied()), "Requests made to others (webhooks, push services, issuers)";
+    push_jobs_total: Counter = Counter::default(), "Push jobs written: one for each message and device";
+    push_attempts_total: Labeled = Labeled::new("result", PUSH_ATTEMPTS.iter().copied()), "Attempts to push, by what became of them";
+    push_settled_total: Labeled = Labeled::new("reason", PUSH_ENDS.iter().copied()), "Notifications that are settled, by how";
+    push_under_way: Gauge = Gauge::default(), "Attempts to push that are under way now";
+    push_delay_seconds: Histogram = seconds(), "Time from a message to the attempt that brought its push";
+    webhook_events_total: Labeled = Labeled::new("result", WEBHOOK_RESULTS.iter().copied()), "Events for webhooks: accepted, tried again, dead letters, dropped";
+    webhook_jobs_waiting: Gauge = Gauge::default(), "Events that wait for a webhook now";
     log_rows_total: Counter = Counter::default(), "Rows the log has stored since the start";
     log_syncs_total: Counter = Counter::default(), "Flushes of the log to the device since the start";
     log_appends_waiting: Gauge = Gauge::default(), "Appends that wait for the device now";

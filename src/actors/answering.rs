@@ -8,7 +8,7 @@ use super::room::{RoomMsg, storage_error};
 use super::router::{Reply, lost};
 use crate::config::Config;
 use crate::error::{ApiError, Code};
-use crate::protocol::entry::RoomKind;
+use crate::protocol::entry::{Body, RoomChange, RoomKind};
 use crate::protocol::ids::{RoomId, Seq, UserId};
 use crate::protocol::ops::{self, Create, Members, Ok as Success, Push, Request, Watch};
 use crate::protocol::roomlog::not_found;
@@ -64,6 +64,20 @@ pub async fn readable_head(node: &NodeContext, user: UserId, room: RoomId) -> Re
     // A channel's existence is public; what is hidden looks like what is not there (policy.rs).
     match in_time(node.store.rooms(&[room])).await.map_err(storage_error)?.pop().flatten() {
         Some(row) if row.kind == RoomKind::Channel => Err(ApiError::new(Code::Forbidden, "only members may read this channel")),
+        _ => Err(not_found()),
+    }
+}
+
+/// The kind of a room that the user may read.
+pub async fn kind_for(node: &NodeContext, user: UserId, room: RoomId) -> Result<RoomKind> {
+    readable_head(node, user, room).await?;
+    if let Some(row) = in_time(node.store.rooms(&[room])).await.map_err(storage_error)?.pop().flatten() {
+        return Ok(row.kind);
+    }
+    // So young that nothing of it was applied yet: its first entry says what it is.
+    let first = reading::entries(node, room, 1, 1).await.map_err(storage_error)?;
+    match first.first().map(|e| &e.body) {
+        Some(Body::Room(RoomChange { kind: Some(kind), .. })) => Ok(*kind),
         _ => Err(not_found()),
     }
 }

@@ -6,7 +6,7 @@
 //! again until it succeeds; meanwhile rooms refuse requests when too much waits (`Local::applying`).
 
 use super::guardian::{Child, Guardian, GuardianMsg};
-use super::node::NodeContext;
+use super::node::{NodeContext, now_ms};
 use super::presence::PresenceMsg;
 use super::reading::in_time;
 use crate::bus::UserEvent;
@@ -16,8 +16,9 @@ use crate::protocol::policy::Place;
 use crate::protocol::resume;
 use crate::storage::derive::{self, Deriving};
 use crate::storage::directory;
-use crate::storage::{FoldRow, Result, RoomRow};
+use crate::storage::{Effect, FoldRow, Result, RoomRow};
 use crate::telemetry::metrics;
+use crate::webhooks::event;
 use actix::prelude::*;
 use futures_util::FutureExt;
 use std::cell::Cell;
@@ -32,6 +33,8 @@ use tokio::sync::oneshot;
 const CHUNK: usize = 1_024;
 /// Pause before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(200);
+/// How far a room is followed is written with its next entries, or after this: after a crash so much may be followed again.
+const NOTED_AFTER: Duration = Duration::from_millis(100);
 
 /// An entry, and the place before it of the user whose membership it changes.
 pub type Applicable = (Arc<Entry>, Option<Place>);
@@ -82,6 +85,16 @@ pub struct Settle {
     pub reply: oneshot::Sender<()>,
 }
 
+/// What follows from the room's entries outside of it is written down up to this seq (`super::delivery`).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Followed {
+    /// The room.
+    pub room: RoomId,
+    /// The seq.
+    pub seq: Seq,
+}
+
 /// The room ends: when everything of it is applied, its mark is cleared and this answered.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -123,11 +136,17 @@ enum Job {
     Entries(Vec<Applicable>, Load),
     Subscribe(Subscribe),
     Settle(oneshot::Sender<()>),
+    /// Write the row as it is: the room is followed further than it says.
+    Note,
     Finish(oneshot::Sender<()>),
 }
 
 struct RoomJobs {
+    /// As it is stored.
     row: RoomRow,
+    /// How far the room is followed by now.
+    followed: Option<Seq>,
+    noting: bool,
     jobs: VecDeque<Job>,
     busy: bool,
     /// The room is being loaded again and waits for what is under way.
@@ -173,9 +192,10 @@ impl Applier {
             }
         }
         state.busy = true;
-        let (node, row, life) = (self.node.clone(), state.row.clone(), state.life);
+        let row = RoomRow { followed: state.followed, ..state.row.clone() };
+        let (node, noted, life) = (self.node.clone(), state.row.followed, state.life);
         let work = AssertUnwindSafe(async move {
-            match carry_out(&node, row, &job).await {
+            match carry_out(&node, row, noted, &job).await {
                 Ok(row) => Ok((row, job)),
                 Err(error) => Err((error, job)),
             }
@@ -211,9 +231,12 @@ impl Applier {
                             None => UserEvent::Left { room, seq: s.seq },
                         };
                         self.tell(s.user, event);
+                        let told = || event::subscription(room, s.user, s.role, s.seq, now_ms());
+                        self.node.webhooks.once(event::MEMBER, Some(room), told);
                         let _ = s.reply.send(Ok(()));
                     }
                     Job::Settle(reply) => drop(reply.send(())),
+                    Job::Note => {}
                     Job::Finish(reply) => {
                         self.rooms.remove(&room);
                         let _ = reply.send(());
@@ -251,7 +274,8 @@ impl Applier {
     }
 }
 
-async fn carry_out(node: &NodeContext, row: RoomRow, job: &Job) -> Result<RoomRow> {
+/// `noted`: how far the stored row says that the room is followed.
+async fn carry_out(node: &NodeContext, row: RoomRow, noted: Option<Seq>, job: &Job) -> Result<RoomRow> {
     let (room, shard) = (row.room, node.router.shard(row.room));
     match job {
         Job::Entries(entries, _) => {
@@ -282,9 +306,11 @@ async fn carry_out(node: &NodeContext, row: RoomRow, job: &Job) -> Result<RoomRo
             Ok(row)
         }
         Job::Settle(_) => Ok(row),
-        Job::Finish(_) => {
+        Job::Note | Job::Finish(_) => {
             // The row was written with the last entries. Of a room that has none there must be none: it would come to exist by it.
-            in_time(node.store.apply(room, shard, Vec::new(), true)).await?;
+            let further = row.followed > noted && row.applied > 0;
+            let effects = if further { vec![Effect::Room(row.clone())] } else { Vec::new() };
+            in_time(node.store.apply(room, shard, effects, matches!(job, Job::Finish(_)))).await?;
             Ok(row)
         }
     }
@@ -297,7 +323,9 @@ impl Handler<Begin> for Applier {
     type Result = ();
     fn handle(&mut self, msg: Begin, _: &mut Self::Context) {
         self.lives += 1;
-        let fresh = RoomJobs { row: msg.row, jobs: VecDeque::new(), busy: false, halting: None, life: self.lives };
+        let (row, life) = (msg.row, self.lives);
+        let followed = row.followed;
+        let fresh = RoomJobs { row, followed, noting: false, jobs: VecDeque::new(), busy: false, halting: None, life };
         self.rooms.insert(fresh.row.room, fresh);
     }
 }
@@ -306,6 +334,23 @@ impl Handler<Apply> for Applier {
     fn handle(&mut self, msg: Apply, ctx: &mut Self::Context) {
         let load = Load { applying: self.applying.clone(), entries: msg.entries.len() };
         self.push(msg.room, Job::Entries(msg.entries, load), ctx);
+    }
+}
+impl Handler<Followed> for Applier {
+    type Result = ();
+    fn handle(&mut self, msg: Followed, ctx: &mut Self::Context) {
+        let Some(state) = self.rooms.get_mut(&msg.room) else { return };
+        state.followed = state.followed.max(Some(msg.seq));
+        if !std::mem::replace(&mut state.noting, true) {
+            let life = state.life;
+            ctx.run_later(NOTED_AFTER, move |me, ctx| {
+                let Some(state) = me.rooms.get_mut(&msg.room).filter(|s| s.life == life) else { return };
+                state.noting = false;
+                if state.followed > state.row.followed && !state.busy && state.jobs.is_empty() {
+                    me.push(msg.room, Job::Note, ctx);
+                }
+            });
+        }
     }
 }
 impl Handler<Halt> for Applier {

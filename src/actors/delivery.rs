@@ -1,100 +1,265 @@
-//! Delivery: after a message is committed, who of the room's members is not connected anywhere? Those must be told by push.
+//! Delivery: what follows from committed entries outside the room, durably: pushes to who is away, webhooks. One per thread for rooms.
 //!
-//! Presence is asked; who is online gets the message through its hub, who is not is counted (`hubbub_offline_recipients_total`): the
-//! place where a push provider is told, once there is one. One per thread for rooms; what waits is bounded by [`WAITING_MAX`]
-//! batches, above which the oldest are dropped and counted: a push is a hint, the message itself is in the log.
+//! Each [`Consequence`] is given every committed entry of every room at least once and in order, across crashes: a room's row keeps
+//! `followed`, the seq up to which all of them have written down what they owe, and it is raised only afterwards. When a room
+//! starts, whatever is above it is read from the log and given again, so a consequence is idempotent by (room, seq). A room
+//! ends only when it is followed up to its head.
+//! Acknowledging and fan-out never wait for it. Entries wait here in memory up to [`HELD_MAX`]; those that find no place are let go
+//! and read from the log when their turn comes. A consequence that fails is tried again, with pauses, and holds up its room alone.
 
+use super::applier::{Applier, Followed};
 use super::node::NodeContext;
-use crate::protocol::entry::{Body, Entry};
-use crate::protocol::ids::{RoomId, UserId};
+use super::reading;
+use crate::protocol::entry::Entry;
+use crate::protocol::ids::{RoomId, Seq, UserId};
+use crate::storage::{Result, StorageError};
 use crate::telemetry::metrics;
 use actix::prelude::*;
-use std::collections::VecDeque;
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
 
-/// Rooms' batches that may wait.
-const WAITING_MAX: usize = 10_000;
+/// Entries of a thread's rooms that wait in memory.
+const HELD_MAX: usize = 50_000;
+/// Entries that are given at once.
+const CHUNK: u64 = 512;
+/// Rooms that are worked on beside each other: most of the time is waiting for the device.
+const ROOMS_AT_ONCE: usize = 32;
+/// How long a consequence may take for one chunk.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause after a failure doubles from the first to the second.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// Committed messages of a room.
+/// A room's members; none for a channel, whose memberships are not in memory.
+pub type Members = Option<Arc<[UserId]>>;
+
+/// Committed entries of one room, and who they concern.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// The room.
+    pub room: RoomId,
+    /// The entries, contiguous, in order; at least one.
+    pub entries: Vec<Arc<Entry>>,
+    /// The members as the room knows them now.
+    pub members: Members,
+}
+
+/// Something that follows from committed entries. See the module.
+#[async_trait]
+pub trait Consequence: Send + Sync + 'static {
+    /// Its name, for the log.
+    fn name(&self) -> &'static str;
+    /// Writes down durably what follows from the entries, and answers then: sending is somebody else's job. Called again with the same
+    /// entries after an error, a crash, or an error of another consequence. What concerns nobody must cost next to nothing.
+    async fn carry_out(&self, node: &Arc<NodeContext>, committed: &Committed) -> Result<()>;
+}
+
+/// A room has started.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Begin {
+    /// The room.
+    pub room: RoomId,
+    /// Followed up to here.
+    pub followed: Seq,
+    /// Its committed head.
+    pub head: Seq,
+    /// Its members.
+    pub members: Members,
+}
+
+/// Committed entries of a room, in order.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Deliver {
     /// The room.
     pub room: RoomId,
-    /// The messages.
-    pub messages: Vec<Arc<Entry>>,
-    /// Its members; none for a channel, where only who is mentioned is told.
-    pub members: Option<Vec<UserId>>,
+    /// The entries.
+    pub entries: Vec<Arc<Entry>>,
+    /// Its members.
+    pub members: Members,
+}
+
+/// The room ends: answered when it is followed up to its head.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Finish {
+    /// The room.
+    pub room: RoomId,
+    /// The answer.
+    pub reply: oneshot::Sender<()>,
+}
+
+struct Following {
+    followed: Seq,
+    head: Seq,
+    /// The newest entries, contiguous up to the head. What is between `followed` and the first of them is read from the log.
+    held: VecDeque<Arc<Entry>>,
+    members: Members,
+    /// It is being worked on, waits for its turn, or for the end of a pause.
+    busy: bool,
+    failures: u32,
+    finish: Option<oneshot::Sender<()>>,
+    /// Tells the work of this life of the room from that of an earlier one.
+    life: u64,
 }
 
 /// See the module.
 pub struct Delivery {
     node: Arc<NodeContext>,
-    waiting: VecDeque<Deliver>,
-    busy: bool,
+    applier: Addr<Applier>,
+    rooms: HashMap<RoomId, Following>,
+    /// Rooms with something to do, each once.
+    turns: VecDeque<RoomId>,
+    working: usize,
+    /// Entries in memory, over all rooms.
+    held: usize,
+    lives: u64,
 }
 
 impl Delivery {
-    /// With nothing to do.
-    pub fn new(node: Arc<NodeContext>) -> Self {
-        Delivery { node, waiting: VecDeque::new(), busy: false }
+    /// With nothing to do. `applier` writes how far a room is followed.
+    pub fn new(node: Arc<NodeContext>, applier: Addr<Applier>) -> Self {
+        Delivery { node, applier, rooms: HashMap::new(), turns: VecDeque::new(), working: 0, held: 0, lives: 0 }
     }
 
-    fn next(&mut self, ctx: &mut Context<Self>) {
-        if self.busy {
-            return;
+    /// Lets the room have its turn if there is something to do, or ends it if it waits for that.
+    fn wake(&mut self, room: RoomId, ctx: &mut Context<Self>) {
+        let Some(state) = self.rooms.get_mut(&room).filter(|s| !s.busy) else { return };
+        if state.followed < state.head {
+            state.busy = true;
+            self.turns.push_back(room);
+            self.work(ctx);
+        } else if let Some(finish) = state.finish.take() {
+            self.forget(room);
+            let _ = finish.send(());
         }
-        let Some(work) = self.waiting.pop_front() else { return };
-        self.busy = true;
-        let node = self.node.clone();
-        ctx.spawn(async move { offline(&node, &work).await }.into_actor(self).map(|offline, me, ctx| {
-            metrics().offline_recipients_total.inc_by(offline);
-            me.busy = false;
-            me.next(ctx);
-        }));
+    }
+
+    fn forget(&mut self, room: RoomId) {
+        if let Some(state) = self.rooms.remove(&room) {
+            self.held -= state.held.len();
+        }
+    }
+
+    fn work(&mut self, ctx: &mut Context<Self>) {
+        while self.working < ROOMS_AT_ONCE {
+            let Some(room) = self.turns.pop_front() else { return };
+            let Some(state) = self.rooms.get_mut(&room) else { continue };
+            let (from, life, members) = (state.followed + 1, state.life, state.members.clone());
+            let held = match state.held.front() {
+                Some(first) if first.seq == from => state.held.drain(..state.held.len().min(CHUNK as usize)).collect(),
+                _ => Vec::new(),
+            };
+            self.held -= held.len();
+            let before_held = state.held.front().map_or(state.head, |first| first.seq - 1);
+            let to = before_held.min(from + CHUNK - 1);
+            self.working += 1;
+            let node = self.node.clone();
+            let work = AssertUnwindSafe(async move {
+                let entries = if held.is_empty() { reading::entries(&node, room, from, to).await? } else { held };
+                follow(&node, Committed { room, entries, members }).await
+            })
+            .catch_unwind();
+            ctx.spawn(work.into_actor(self).map(move |result, me, ctx| me.worked(room, life, result, ctx)));
+        }
+    }
+
+    fn worked(&mut self, room: RoomId, life: u64, result: std::thread::Result<Result<Seq>>, ctx: &mut Context<Self>) {
+        self.working -= 1;
+        if let Some(state) = self.rooms.get_mut(&room).filter(|s| s.life == life) {
+            match result {
+                Ok(Ok(seq)) => {
+                    (state.followed, state.failures, state.busy) = (seq, 0, false);
+                    self.applier.do_send(Followed { room, seq });
+                    self.wake(room, ctx);
+                }
+                failed => {
+                    match failed {
+                        Ok(Err(error)) => tracing::warn!(%error, "what follows from entries could not be written down; trying again"),
+                        _ => {
+                            tracing::error!("what follows from entries panicked; trying again");
+                            metrics().actor_restarts_total.of("delivery").inc();
+                        }
+                    }
+                    let pause = (PAUSE_MIN * (1 << state.failures.min(10))).min(PAUSE_MAX);
+                    state.failures += 1;
+                    ctx.run_later(pause, move |me, ctx| {
+                        if let Some(state) = me.rooms.get_mut(&room).filter(|s| s.life == life) {
+                            state.busy = false;
+                            me.wake(room, ctx);
+                        }
+                    });
+                }
+            }
+        }
+        self.work(ctx);
     }
 }
 
-/// Recipients of the messages who have no connected device, each counted per message.
-async fn offline(node: &NodeContext, work: &Deliver) -> u64 {
-    let mut asked: Vec<UserId> = match &work.members {
-        Some(members) => members.clone(),
-        None => work.messages.iter().flat_map(|m| mentions(m)).copied().collect(),
+/// Gives the entries to every consequence; answers the last one's seq.
+async fn follow(node: &Arc<NodeContext>, committed: Committed) -> Result<Seq> {
+    let Some(last) = committed.entries.last().map(|e| e.seq) else {
+        return Err(StorageError::Failed("the log ends before the committed head".into()));
     };
-    asked.sort_unstable();
-    asked.dedup();
-    let online: std::collections::HashSet<UserId> = node.router.online(&asked).await.into_iter().collect();
-    let offline: Vec<UserId> = asked.into_iter().filter(|user| !online.contains(user)).collect();
-    let told = |message: &Arc<Entry>| match &work.members {
-        Some(_) => offline.iter().filter(|user| **user != message.by).count(),
-        None => mentions(message).iter().filter(|user| offline.contains(user)).count(),
-    };
-    work.messages.iter().map(|m| told(m) as u64).sum()
-}
-
-fn mentions(entry: &Entry) -> &[UserId] {
-    match &entry.body {
-        Body::Message(message) => &message.mentions,
-        _ => &[],
+    for consequence in node.consequences.get().into_iter().flatten() {
+        match tokio::time::timeout(TIMEOUT, consequence.carry_out(node, &committed)).await {
+            Ok(done) => done?,
+            Err(_) => return Err(StorageError::Failed(format!("{} took too long", consequence.name()).into())),
+        }
     }
+    Ok(last)
 }
 
 impl Actor for Delivery {
     type Context = Context<Self>;
 }
 
+impl Handler<Begin> for Delivery {
+    type Result = ();
+    fn handle(&mut self, msg: Begin, ctx: &mut Self::Context) {
+        let Begin { room, followed, head, members } = msg;
+        self.forget(room);
+        self.lives += 1;
+        let (held, life) = (VecDeque::new(), self.lives);
+        self.rooms.insert(room, Following { followed, head, held, members, busy: false, failures: 0, finish: None, life });
+        self.wake(room, ctx);
+    }
+}
+
 impl Handler<Deliver> for Delivery {
     type Result = ();
-    fn handle(&mut self, work: Deliver, ctx: &mut Self::Context) {
-        // A burst in one room is one question about its members.
-        match self.waiting.back_mut() {
-            Some(last) if last.room == work.room && last.members == work.members => last.messages.extend(work.messages),
-            _ => self.waiting.push_back(work),
+    fn handle(&mut self, msg: Deliver, ctx: &mut Self::Context) {
+        let Some(state) = self.rooms.get_mut(&msg.room) else { return };
+        let Some(last) = msg.entries.last() else { return };
+        (state.head, state.members) = (last.seq, msg.members);
+        if self.held + msg.entries.len() > HELD_MAX {
+            // The log has them. What was held before has to go too, for the rest would not be contiguous.
+            metrics().delivery_dropped_total.inc_by((state.held.len() + msg.entries.len()) as u64);
+            self.held -= state.held.len();
+            state.held = VecDeque::new();
+        } else {
+            self.held += msg.entries.len();
+            state.held.extend(msg.entries);
         }
-        if self.waiting.len() > WAITING_MAX {
-            self.waiting.pop_front();
-            metrics().delivery_dropped_total.inc();
+        self.wake(msg.room, ctx);
+    }
+}
+
+impl Handler<Finish> for Delivery {
+    type Result = ();
+    fn handle(&mut self, msg: Finish, ctx: &mut Self::Context) {
+        match self.rooms.get_mut(&msg.room) {
+            Some(state) => {
+                state.finish = Some(msg.reply);
+                self.wake(msg.room, ctx);
+            }
+            None => drop(msg.reply.send(())),
         }
-        self.next(ctx);
     }
 }

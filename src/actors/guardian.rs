@@ -49,7 +49,7 @@ pub struct Local {
     pub applying: Rc<Cell<usize>>,
     /// Carries entries' consequences out.
     pub applier: Addr<Applier>,
-    /// Decides who must be told by push.
+    /// Sees to what follows from entries outside the room.
     pub delivery: Addr<Delivery>,
     /// The guardian.
     pub guardian: Addr<Guardian>,
@@ -203,9 +203,10 @@ impl Guardian {
         let taken = waiting.clone();
         let addr = Guardian::start_in_arbiter(on, move |ctx| {
             let applying = Rc::new(Cell::new(0));
+            let applier = Applier::new(node.clone(), ctx.address(), applying.clone()).start();
             let local = Rc::new(Local {
-                applier: Applier::new(node.clone(), ctx.address(), applying.clone()).start(),
-                delivery: Delivery::new(node.clone()).start(),
+                delivery: Delivery::new(node.clone(), applier.clone()).start(),
+                applier,
                 interest: RefCell::default(),
                 online: RefCell::default(),
                 applying,

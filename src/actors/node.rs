@@ -1,5 +1,6 @@
 //! What the actors of a node share: configuration, store, claims, bus, router, hubs. Nothing in it blocks.
 
+use super::delivery::Consequence;
 use super::hub::{HubAddr, HubMsg};
 use super::router::Router;
 use super::sequencer::IdSource;
@@ -7,12 +8,15 @@ use crate::bus::{Bus, Envelope};
 use crate::cluster::Placement;
 use crate::cluster::claims::Claims;
 use crate::config::Config;
+use crate::outbound::Outbound;
 use crate::protocol::ids::{Millis, RoomId};
+use crate::push::Pushes;
 use crate::storage::Store;
+use crate::webhooks::Webhooks;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// See the module.
@@ -33,6 +37,14 @@ pub struct NodeContext {
     pub ids: IdSource,
     /// This node's hubs.
     pub hubs: Hubs,
+    /// Offline push.
+    pub pushes: Arc<Pushes>,
+    /// What follows from committed entries outside the rooms; set once, before the first room starts.
+    pub consequences: OnceLock<Vec<Arc<dyn Consequence>>>,
+    /// To the world outside.
+    pub outbound: Arc<Outbound>,
+    /// Who outside is told of what.
+    pub webhooks: Arc<Webhooks>,
     /// Going away: no new sockets.
     pub draining: AtomicBool,
     /// Gives sessions their numbers.

@@ -10,6 +10,7 @@ use crate::bus::{Envelope, Framed, UserEvent};
 use crate::protocol::ids::{DeviceId, UserId};
 use crate::protocol::ops::{PresencePush, PresenceState, Push};
 use crate::protocol::presence::{Devices, Effect};
+use crate::webhooks::event;
 use actix::prelude::*;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -56,6 +57,8 @@ pub enum PresenceMsg {
         /// What the user is now.
         reply: Option<oneshot::Sender<PresencePush>>,
     },
+    /// Somebody wants to know what the user is now.
+    Look(oneshot::Sender<PresencePush>),
     /// A contact need not, or must not, be told any more.
     Unwatch {
         /// The contact.
@@ -140,13 +143,15 @@ impl Presence {
         self.arm(ctx);
     }
 
-    /// Tells every hub that has watchers. Hubs of other nodes are reached through their node.
+    /// Tells the webhooks, and every hub that has watchers. Hubs of other nodes are reached through their node.
     fn announce(&self) {
+        let now = self.push();
+        self.local.node.webhooks.once(event::PRESENCE, None, || event::presence(&now, now_ms()));
         if self.watchers.is_empty() {
             return;
         }
         let watchers: Arc<[UserId]> = self.watchers.keys().copied().collect();
-        let push = Arc::new(Framed::new(Push::Presence(self.push())));
+        let push = Arc::new(Framed::new(Push::Presence(now)));
         self.local.node.bus.send(self.local.node.placement.me(), Envelope::Presence { watchers, push });
     }
 
@@ -180,10 +185,17 @@ impl Presence {
                 hubs.push(hub);
             }
         }
-        match reply {
-            Some(reply) if self.known => drop(reply.send(self.push())),
-            Some(reply) => self.early.push(reply),
-            None => {}
+        if let Some(reply) = reply {
+            self.answer(reply);
+        }
+    }
+
+    /// Says what the user is, as soon as that is known.
+    fn answer(&mut self, reply: oneshot::Sender<PresencePush>) {
+        if self.known {
+            let _ = reply.send(self.push());
+        } else {
+            self.early.push(reply);
         }
     }
 
@@ -256,6 +268,10 @@ impl Handler<PresenceMsg> for Presence {
             }
             PresenceMsg::Watch { watcher, hub, reply } => {
                 self.watch(watcher, hub, reply);
+                Vec::new()
+            }
+            PresenceMsg::Look(reply) => {
+                self.answer(reply);
                 Vec::new()
             }
             PresenceMsg::Unwatch { watcher, hub } => {

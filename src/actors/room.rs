@@ -8,7 +8,7 @@
 //! Bounds: `rooms.waiting_max` requests wait, more are refused with `busy`; an idle room is passivated after `rooms.idle_ms`.
 
 use super::applier::{self, Applicable};
-use super::delivery::Deliver;
+use super::delivery::{self, Deliver};
 use super::guardian::{Child, ChildGuard, GuardianMsg, Local};
 use super::loading::{self, Loaded};
 use super::node::{NodeContext, now_ms};
@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 mod coming;
+mod lines;
 
 /// Ids older than this are given back: an id says roughly when its message was sent.
 const IDS_KEPT: Duration = Duration::from_secs(1);
@@ -147,6 +148,8 @@ struct Batch {
 /// A loaded room.
 struct Ready {
     log: RoomLog,
+    /// The members, for delivery; made anew only when they change.
+    members: delivery::Members,
     epoch: Epoch,
     writing: Option<Batch>,
     /// Durable, waits for its epoch check (and, with it, the batch after it).
@@ -224,10 +227,13 @@ impl Room {
         match loaded {
             Ok(loaded) => {
                 let head = loaded.log.committed();
+                let (members, followed) = (members_of(&loaded.log), loaded.row.followed.unwrap_or(head));
                 self.local.applier.do_send(applier::Begin { row: loaded.row });
                 self.apply(loaded.redo);
+                self.local.delivery.do_send(delivery::Begin { room: self.room, followed, head, members: members.clone() });
                 self.phase = Phase::Ready(Box::new(Ready {
                     log: loaded.log,
+                    members,
                     epoch: loaded.epoch,
                     writing: None,
                     checking: None,
@@ -288,38 +294,6 @@ impl Room {
             Phase::Ready(_) => self.fill(ctx),
         }
         self.end_if_done(ctx);
-    }
-
-    fn is_writing(&self) -> bool {
-        matches!(&self.phase, Phase::Ready(ready) if ready.writing.is_some())
-    }
-
-    fn enqueue(&mut self, msg: RoomMsg) {
-        if self.queue.len() >= self.local.node.config.rooms.waiting_max || self.local.applying.get() > APPLYING_MAX {
-            msg.refuse(ApiError::new(Code::Busy, "too much is waiting in this room; try again in a moment"));
-        } else {
-            self.queue.push_back(msg);
-        }
-    }
-
-    /// Answers what needs neither an append nor a look at the store while a batch is being written, however long that takes: reading and
-    /// typing go on when the disk does not. Gives back what must wait its turn.
-    fn at_once(&mut self, msg: RoomMsg, ctx: &mut Context<Self>) -> Option<RoomMsg> {
-        let Phase::Ready(ready) = &self.phase else { return Some(msg) };
-        let user = match &msg {
-            RoomMsg::Verdict { user, .. } => *user,
-            RoomMsg::Ask(ask) if matches!(ask.request, Request::Typing(_)) => ask.caller.user,
-            _ => return Some(msg),
-        };
-        let known = ready.log.standing(user).is_some() && !ready.log.standing_in_flight(user);
-        // What was searched is for the request at the front of the queue.
-        if ready.writing.is_none() || ready.log.kind().is_none() || !known || ready.searched.is_some() {
-            return Some(msg);
-        }
-        match self.decide(msg, ctx) {
-            Next::Wait(msg) => Some(msg),
-            Next::Done | Next::Append { .. } => None,
-        }
     }
 
     /// Decides on waiting requests in order and appends what becomes an entry.
@@ -496,11 +470,11 @@ impl Room {
             let framed: Arc<[FramedEntry]> = batch.entries.iter().map(|(e, _)| Arc::new(Framed::new(e.clone()))).collect();
             self.local.fan_out(self.room, || Envelope::Entries { room: self.room, entries: framed.clone() });
         }
-        if batch.entries.iter().any(|(e, _)| e.body.is_message()) {
-            let members = (ready.log.kind() != Some(RoomKind::Channel)).then(|| ready.log.known_members().collect::<Vec<_>>());
-            let messages = batch.entries.iter().map(|(e, _)| e).filter(|e| e.body.is_message()).cloned().collect();
-            self.local.delivery.do_send(Deliver { room: self.room, messages, members });
+        if batch.entries.iter().any(|(e, _)| matches!(e.body, Body::Member(_) | Body::Room(_))) {
+            ready.members = members_of(&ready.log);
         }
+        let entries = batch.entries.iter().map(|(e, _)| e.clone()).collect();
+        self.local.delivery.do_send(Deliver { room: self.room, entries, members: ready.members.clone() });
         let waiting: Vec<RoomMsg> = ready.on_commit.extract_if(.., |(seq, _)| *seq <= last).map(|(_, msg)| msg).collect();
         // What was found out, or is being found out, is for the front request: that one stays where it is.
         let at = usize::from(ready.finding || ready.searched.is_some()).min(self.queue.len());
@@ -711,12 +685,18 @@ impl Room {
         self.stopping = false;
         let Phase::Ready(ready) = &self.phase else { return ctx.stop() };
         let (node, room, head) = (self.local.node.clone(), self.room, ready.log.committed());
-        let applying = self.local.applier.clone();
+        let (applying, delivery) = (self.local.applier.clone(), self.local.delivery.clone());
         let end = async move {
             // Everything applied, then a marker: the next life finds a clean tail, and readers need no owner.
+            // What follows from the entries comes first: without its mark the room would not be found by a start after a crash.
             let (tx, rx) = oneshot::channel();
-            applying.do_send(applier::Finish { room, reply: tx });
-            let applied = matches!(tokio::time::timeout(reading::READ_TIMEOUT, rx).await, Ok(Ok(())));
+            delivery.do_send(delivery::Finish { room, reply: tx });
+            let mut applied = matches!(tokio::time::timeout(reading::READ_TIMEOUT, rx).await, Ok(Ok(())));
+            if applied {
+                let (tx, rx) = oneshot::channel();
+                applying.do_send(applier::Finish { room, reply: tx });
+                applied = matches!(tokio::time::timeout(reading::READ_TIMEOUT, rx).await, Ok(Ok(())));
+            }
             let marked = if head == 0 { Ok(()) } else { reading::in_time(node.store.mark(room, head)).await };
             if let Err(error) = &marked {
                 tracing::warn!(%error, "no marker could be written for a room that ends; its next start reads more");
@@ -745,6 +725,11 @@ fn bounds(node: &NodeContext) -> Bounds {
     Bounds { repeat_window: rooms.repeat_window, members_max: rooms.group_members_max }
 }
 
+/// The members as delivery needs them.
+fn members_of(log: &RoomLog) -> delivery::Members {
+    (log.kind() != Some(RoomKind::Channel)).then(|| log.known_members().collect())
+}
+
 /// How a room stands to a user; `None` when that is not known.
 fn verdict(room: RoomId, log: &RoomLog, user: UserId) -> Option<Verdict> {
     let head = log.committed();
@@ -771,31 +756,6 @@ impl Actor for Room {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.load(ctx);
         ctx.run_interval(SETTLED, Room::tick);
-    }
-}
-
-impl Handler<RoomMsg> for Room {
-    type Result = ();
-    fn handle(&mut self, msg: RoomMsg, ctx: &mut Self::Context) {
-        self.active = Instant::now();
-        match msg {
-            RoomMsg::Stop => self.stopping = true,
-            RoomMsg::Panic => panic!("a test asked the room to panic"),
-            RoomMsg::Wake => {}
-            RoomMsg::Verdict { .. } | RoomMsg::Ask(_) if self.is_writing() => match self.at_once(msg, ctx) {
-                None => return,
-                Some(msg) => self.enqueue(msg),
-            },
-            msg => self.enqueue(msg),
-        }
-        if let Phase::ReadOnly(_, _, retry_at) = &self.phase
-            && *retry_at <= self.active
-            && !self.queue.iter().all(|m| matches!(m, RoomMsg::Verdict { .. }))
-        {
-            // Somebody wants to write: perhaps the log can be written again.
-            return self.load(ctx);
-        }
-        self.pump(ctx);
     }
 }
 

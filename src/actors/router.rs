@@ -127,6 +127,8 @@ const VERDICTS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Derived rows are written within this, or read as they are.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Presences say within this what their users are.
+const PRESENCES_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// See the module. Guardians are set once, when they have started.
 #[derive(Default)]
@@ -257,6 +259,24 @@ impl Router {
             out.extend(rx.await.unwrap_or_default());
         }
         out
+    }
+
+    /// What users are now; those without a presence, who are not connected, are left out. So is one that does not answer in time.
+    pub async fn presences(&self, users: &[UserId]) -> Vec<PresencePush> {
+        let mut answers = Vec::with_capacity(users.len());
+        for user in users {
+            let (tx, rx) = oneshot::channel();
+            self.to_presence(*user, PresenceMsg::Look(tx));
+            answers.push(rx);
+        }
+        let all = async {
+            let mut out = Vec::with_capacity(answers.len());
+            for answer in answers {
+                out.extend(answer.await);
+            }
+            out
+        };
+        tokio::time::timeout(PRESENCES_TIMEOUT, all).await.unwrap_or_default()
     }
 
     /// Begins to watch contacts; gives what they are now. `hub` of this node.

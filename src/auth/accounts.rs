@@ -28,6 +28,23 @@ pub fn valid_name(name: &str) -> bool {
     (2..=32).contains(&name.len()) && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'))
 }
 
+/// A fresh account's row. No password fits an empty hash.
+fn blank(user: UserId, name: &str, password: String) -> UserRow {
+    UserRow {
+        user,
+        name: name.into(),
+        password,
+        disabled: false,
+        tokens_after: 0,
+        created: now(),
+        status: String::new(),
+        last_seen: 0,
+        display_name: String::new(),
+        avatar_url: String::new(),
+        bot: false,
+    }
+}
+
 /// The one answer to an unknown name and to a wrong password.
 fn bad_credentials() -> ApiError {
     ApiError::new(Code::BadCredentials, "user name or password is wrong")
@@ -50,17 +67,15 @@ impl Accounts {
         if self.users.user_by_name(name).await.map_err(failed)?.is_some() {
             return Err(taken());
         }
-        let row = UserRow {
-            user,
-            name: name.into(),
-            password: self.passwords.hash(password.into()).await?,
-            disabled: false,
-            tokens_after: 0,
-            created: now(),
-            status: String::new(),
-            last_seen: 0,
-        };
+        let password = self.passwords.hash(password.into()).await?;
+        let row = blank(user, name, password);
         if self.users.create_user(row.clone()).await.map_err(failed)? { Ok(row) } else { Err(taken()) }
+    }
+
+    /// Makes an account that no password opens: of a bot, or of who signs in elsewhere. `None` when the name is taken, or the id.
+    pub async fn adopt(&self, user: UserId, name: &str, with: impl FnOnce(UserRow) -> UserRow) -> Result<Option<UserRow>, ApiError> {
+        let row = with(blank(user, name, String::new()));
+        Ok(self.users.create_user(row.clone()).await.map_err(failed)?.then_some(row))
     }
 
     /// The account, if the password is its own. That an account is disabled is said only to who knows its password.
@@ -118,6 +133,19 @@ impl Accounts {
     pub async fn by_name(&self, name: &str) -> Result<UserRow, ApiError> {
         let row = if valid_name(name) { self.users.user_by_name(name).await.map_err(failed)? } else { None };
         row.ok_or_else(|| ApiError::new(Code::NotFound, "no such user"))
+    }
+
+    /// Changes an account's row, if `change` agrees to what it is now. What ends sessions has methods of its own.
+    pub async fn edit(&self, user: UserId, change: impl Fn(&mut UserRow) -> Result<(), ApiError>) -> Result<UserRow, ApiError> {
+        for _ in 0..TRIES {
+            let was = self.users.user(user).await.map_err(failed)?.ok_or_else(|| ApiError::new(Code::NotFound, "no such user"))?;
+            let mut row = was.clone();
+            change(&mut row)?;
+            if row == was || self.users.replace_user(&was, row.clone()).await.map_err(failed)? {
+                return Ok(row);
+            }
+        }
+        Err(ApiError::new(Code::Unavailable, "the account is being changed by others"))
     }
 
     /// Reads, changes and compares-and-sets until nobody else was in between.

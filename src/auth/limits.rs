@@ -8,7 +8,9 @@ use crate::config;
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::UserId;
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{Quota, RateLimiter};
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -19,9 +21,24 @@ pub const SLOTS: u64 = 65_536;
 /// Idle slots are looked for once in so many checks.
 const TIDY_EVERY: u32 = 16_384;
 
+type Slots = RateLimiter<u16, DefaultKeyedStateStore<u16>, DefaultClock, StateInformationMiddleware>;
+
+/// How a key stands in its bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What a full bucket allows at once.
+    pub limit: u32,
+    /// What it allows now.
+    pub remaining: u32,
+    /// Seconds until it is full again.
+    pub reset_s: u64,
+}
+
 /// One limit over many keys.
 pub struct Limit {
-    slots: Option<DefaultKeyedRateLimiter<u16>>,
+    slots: Option<Slots>,
+    burst: u32,
+    seconds: u64,
     hasher: RandomState,
     checks: AtomicU32,
     what: &'static str,
@@ -32,19 +49,26 @@ impl Limit {
     fn new(burst: u32, seconds: u64, what: &'static str) -> Limit {
         let quota =
             |burst: NonZeroU32| Quota::with_period(std::time::Duration::from_secs(seconds) / burst.get()).map(|q| q.allow_burst(burst));
-        let slots = NonZeroU32::new(burst).and_then(quota).map(RateLimiter::keyed);
-        Limit { slots, hasher: RandomState::new(), checks: AtomicU32::new(0), what }
+        let slots = NonZeroU32::new(burst).and_then(quota).map(|quota| RateLimiter::keyed(quota).with_middleware());
+        Limit { slots, burst, seconds, hasher: RandomState::new(), checks: AtomicU32::new(0), what }
     }
     /// Counts one; `RateLimited` with the time to wait when that is too many.
     pub fn check(&self, key: impl Hash) -> Result<(), ApiError> {
-        let Some(slots) = &self.slots else { return Ok(()) };
+        self.take(key).map(drop)
+    }
+    /// Counts one, and says how the key stands then; `None` where there is no limit.
+    pub fn take(&self, key: impl Hash) -> Result<Option<Standing>, ApiError> {
+        let Some(slots) = &self.slots else { return Ok(None) };
         if self.checks.fetch_add(1, Ordering::Relaxed) % TIDY_EVERY == TIDY_EVERY - 1 {
             slots.retain_recent();
             slots.shrink_to_fit();
         }
-        slots
-            .check_key(&((self.hasher.hash_one(key) % SLOTS) as u16))
-            .map_err(|until| ApiError::after(Code::RateLimited, self.what, until.wait_time_from(DefaultClock::default().now())))
+        let taken = slots.check_key(&((self.hasher.hash_one(key) % SLOTS) as u16));
+        let taken =
+            taken.map_err(|until| ApiError::after(Code::RateLimited, self.what, until.wait_time_from(DefaultClock::default().now())))?;
+        let (limit, remaining) = (taken.quota().burst_size().get(), taken.remaining_burst_capacity());
+        let reset_s = (u64::from(limit.saturating_sub(remaining)) * self.seconds).div_ceil(u64::from(limit));
+        Ok(Some(Standing { limit, remaining, reset_s }))
     }
 }
 
@@ -55,6 +79,9 @@ pub struct Limits {
     http: Limit,
     connects: Limit,
     requests: Limit,
+    idempotency_keys: Limit,
+    keys: Limit,
+    hooks: Limit,
 }
 
 impl Limits {
@@ -67,13 +94,31 @@ impl Limits {
             http: Limit::new(burst(limits.http_per_second), 10, "too many requests from this address"),
             connects: Limit::new(burst(limits.connects_per_second), 10, "too many new connections from this address"),
             requests: Limit::new(burst(limits.requests_per_second), 10, "too many requests of this user"),
+            idempotency_keys: Limit::new(limits.idempotency_keys_per_day, 86_400, "too many idempotency keys of this user in a day"),
+            keys: Limit::new(burst(limits.key_requests_per_second), 10, "too many requests of this API key"),
+            hooks: Limit::new(burst(limits.hook_requests_per_second), 10, "too many posts of this webhook"),
         }
     }
     /// A request over a socket, by user.
     pub fn request(&self, user: UserId) -> Result<(), ApiError> {
         self.requests.check(user)
     }
-    /// An attempt to sign in, register or refresh. A name is limited over all addresses, so that many addresses cannot guess at one
+    /// A request of a user over HTTP, from the same bucket.
+    pub fn request_standing(&self, user: UserId) -> Result<Option<Standing>, ApiError> {
+        self.requests.take(user)
+    }
+    /// A new idempotency key of a user: each is kept for a day.
+    pub fn idempotency_key(&self, user: UserId) -> Result<(), ApiError> {
+        self.idempotency_keys.check(user)
+    }
+    /// A request of an API key.
+    pub fn key_standing(&self, key: u64) -> Result<Option<Standing>, ApiError> {
+        self.keys.take(key)
+    }
+    /// A post of an incoming webhook.
+    pub fn hook(&self, hook: u64) -> Result<(), ApiError> {
+        self.hooks.check(hook)
+    }
     /// An attempt to sign in or register (a refresh token cannot be guessed). A name is limited over all addresses, so that many addresses cannot guess at one
     /// account; the price is that they can keep its owner from signing in anew (sessions that exist go on).
     pub fn attempt(&self, address: IpAddr, name: Option<&str>) -> Result<(), ApiError> {
@@ -81,8 +126,12 @@ impl Limits {
         name.map_or(Ok(()), |n| self.attempts_by_name.check(n))
     }
     /// A request to the HTTP API.
-    pub fn http(&self, address: IpAddr) -> Result<(), ApiError> {
-        self.http.check(network(address))
+    pub fn http(&self, address: IpAddr) -> Result<Option<Standing>, ApiError> {
+        self.http.take(network(address))
+    }
+    /// Requests to the HTTP API that an address may make at once; 0: as many as it likes.
+    pub fn http_burst(&self) -> u32 {
+        self.http.burst
     }
     /// A new socket.
     pub fn connect(&self, address: IpAddr) -> Result<(), ApiError> {
@@ -110,7 +159,8 @@ mod tests {
         let refused = limit.check("a").unwrap_err();
         assert_eq!(refused.code, Code::RateLimited);
         assert!((19_000..=20_000).contains(&refused.retry_after_ms.unwrap()), "{refused:?}");
-        assert!(limit.check("b").is_ok(), "another key has its own bucket");
+        let standing = limit.take("b").unwrap().unwrap();
+        assert_eq!(standing, Standing { limit: 3, remaining: 2, reset_s: 20 }, "another key has its own bucket");
         assert!((0..10_000).all(|_| Limit::new(0, 60, "none").check("a").is_ok()), "0 is no limit");
     }
 

@@ -11,11 +11,15 @@ use crate::storage::StorageError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub mod accounts;
+pub mod issuers;
+pub mod keys;
 pub mod limits;
 pub mod passwords;
 pub mod refresh;
 pub mod sessions;
+pub mod subjects;
 pub mod tokens;
+pub mod verifier;
 
 /// The wall clock.
 pub fn now() -> Millis {

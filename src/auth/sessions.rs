@@ -218,9 +218,9 @@ impl Sessions {
         Err(revoked("the account's sessions were ended meanwhile; sign in again"))
     }
 
-    /// Signs a device out, if its row is still this one; tells so.
+    /// Signs a device out, if its row is still this one; tells so. Its `expires` says from then on when that was.
     async fn revoke_row(&self, row: &DeviceRow) -> Result<bool, ApiError> {
-        let ended = DeviceRow { revoked: true, refresh: [0; 32], previous: [0; 32], ..row.clone() };
+        let ended = DeviceRow { revoked: true, refresh: [0; 32], previous: [0; 32], expires: super::now(), ..row.clone() };
         let done = self.users.replace_device(Some(row), ended).await.map_err(failed)?;
         if done {
             (self.announce)(row.user, Some(row.device));
@@ -235,7 +235,7 @@ impl Sessions {
 }
 
 /// Whether a device could still be signed in.
-fn alive(device: &DeviceRow, user: &UserRow, now: Millis) -> bool {
+pub fn alive(device: &DeviceRow, user: &UserRow, now: Millis) -> bool {
     !device.revoked && device.used >= user.tokens_after && now < device.expires
 }
 

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 mod accounts;
+mod api_key;
 mod audit;
 pub mod bench;
 pub mod chat;
@@ -51,6 +52,8 @@ enum Command {
     Token(token::Args),
     /// Show what administrators did.
     Audit(audit::Args),
+    /// Make, list and revoke the keys that other servers act with.
+    ApiKey(api_key::Args),
     /// Write, check and show configuration.
     Config(config::Args),
     /// Chat from a terminal.
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::User(args) => user::run(args),
         Command::Token(args) => token::run(args),
         Command::Audit(args) => audit::run(args),
+        Command::ApiKey(args) => api_key::run(args),
         Command::Check(args) => return check::run(args),
         Command::Config(args) => config::run(args),
         Command::Chat(args) => return chat::run(args),

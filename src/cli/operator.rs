@@ -80,10 +80,17 @@ impl Operator {
         if answer.is_fine() { Ok(()) } else { answer.into() }
     }
 
+    /// Takes something away.
+    pub(super) fn delete(&self, path: &str) -> Result<(), Failure> {
+        let answer = self.request("DELETE", path, None)?;
+        if answer.is_fine() { Ok(()) } else { answer.into() }
+    }
+
     fn request(&self, method: &str, path: &str, body: Option<Value>) -> Result<Answer, Failure> {
         let url = format!("{}{path}", self.base);
         let bearer = format!("Bearer {}", self.token.expose());
         let sent = match body {
+            None if method == "DELETE" => self.agent.delete(&url).header("authorization", bearer).call(),
             None => self.agent.get(&url).header("authorization", bearer).call(),
             Some(body) => self.agent.post(&url).header("authorization", bearer).send_json(body),
         };

@@ -38,6 +38,25 @@ pub struct UserFound {
     pub user: UserId,
     /// The account's name.
     pub name: String,
+    /// The name to show.
+    #[serde(default)]
+    pub display_name: String,
+    /// Where the picture is; empty: nowhere.
+    #[serde(default)]
+    pub avatar_url: String,
+    /// Status text.
+    #[serde(default)]
+    pub status: String,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// The `cursor` of the next page; none: this is the last one.
+    #[serde(default)]
+    pub next: Option<String>,
 }
 
 /// A server's HTTP API.
@@ -76,11 +95,20 @@ impl Rest {
     }
     /// Everybody to whom the user stands somehow (contacts, requests, blocks).
     pub async fn contacts(&self, token: &str) -> Result<Vec<UserFound>, ClientError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            contacts: Vec<UserFound>,
+        self.list("/v1/contacts", token).await
+    }
+    /// All items of a list, page by page; the server bounds how many there can be.
+    pub async fn list<T: DeserializeOwned + Send + 'static>(&self, path: &str, token: &str) -> Result<Vec<T>, ClientError> {
+        let mut items = Vec::new();
+        let mut at = format!("{path}?limit=200");
+        loop {
+            let page: Page<T> = self.call("GET", &at, Some(token), None).await?;
+            items.extend(page.items);
+            match page.next {
+                Some(next) => at = format!("{path}?limit=200&cursor={}", escape(&next)),
+                None => return Ok(items),
+            }
         }
-        self.call::<Answer>("GET", "/v1/contacts", Some(token), None).await.map(|a| a.contacts)
     }
     /// Makes a user a contact.
     pub async fn add_contact(&self, token: &str, user: UserId) -> Result<(), ClientError> {

@@ -313,6 +313,7 @@ fn fits(key: &str, default: &Value, value: &Value) -> Result<(), String> {
     match Config::deserialize(Value::Table(alone)) {
         Ok(_) => Ok(()),
         Err(_) if is_address(default) => Err(format!("expected {}", expected(default))),
+        Err(e) if key == "auth.issuers" => Err(super::issuer::complaint(e.message())),
         Err(_) if default.is_array() => Err("expected a list of texts".into()),
         Err(e) => Err(e.message().into()),
     }

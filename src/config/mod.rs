@@ -23,6 +23,10 @@ macro_rules! section {
     };
 }
 
+mod issuer;
+
+pub use issuer::{Issuer, KeySource};
+
 section! {
     /// Everything.
     #[derive(Debug)]
@@ -49,8 +53,12 @@ section! {
         presence: Presence = Presence::default(),
         /// Rate limits.
         limits: Limits = Limits::default(),
+        /// Offline push.
+        push: Push = Push::default(),
         /// Requests to others: webhooks, push services, issuers.
         outbound: Outbound = Outbound::default(),
+        /// Outgoing webhooks.
+        webhooks: Webhooks = Webhooks::default(),
         /// The server's own log.
         log: Log = Log::default(),
         /// For tests and trying things; all off in production.
@@ -158,6 +166,8 @@ section! {
         hash_threads: usize = 1,
         /// Sign-in and registration attempts per address and minute.
         attempts_per_minute: u32 = 30,
+        /// Issuers whose tokens are accepted beside our own: one `[[auth.issuers]]` each (docs/embedding/issuers.md).
+        issuers: Vec<Issuer> = Vec::new(),
     }
 }
 section! {
@@ -237,7 +247,7 @@ section! {
     }
 }
 section! {
-    /// Rate limits. Each is a bucket: so many per second on average, and a burst of ten seconds' worth.
+    /// Rate limits. Each is a bucket: so many per second on average, and a burst of ten seconds' (keys: a day's) worth.
     #[derive(Debug)]
     Limits {
         /// Requests per user and second; 0: no limit.
@@ -246,6 +256,32 @@ section! {
         http_per_second: u32 = 100,
         /// New sockets per address and second; 0: no limit.
         connects_per_second: u32 = 500,
+        /// `Idempotency-Key`s of a user per day, each kept for a day (about 1 KiB); 0: no limit.
+        idempotency_keys_per_day: u32 = 100_000,
+        /// Requests per API key and second; 0: no limit.
+        key_requests_per_second: u32 = 200,
+        /// Posts per incoming webhook and second; 0: no limit.
+        hook_requests_per_second: u32 = 10,
+    }
+}
+section! {
+    /// Offline push: telling devices without a connection of messages.
+    #[derive(Debug)]
+    Push {
+        /// Is a message's text part of what is pushed? Web Push encrypts it for the device; a gateway, and whoever it passes it on to, can read it.
+        show_text: bool = false,
+        /// Milliseconds between a message and its push: what is read meanwhile on another device is not pushed, and a burst becomes one push.
+        delay_ms: u64 = 1_000,
+        /// Milliseconds between two pushes of one room to one device at least; what comes meanwhile becomes one.
+        interval_ms: u64 = 5_000,
+        /// Seconds after which a push is not worth sending any more.
+        ttl_s: u64 = 86_400,
+        /// Threads that sign, encrypt and send.
+        threads: u32 = 1,
+        /// Whom push services may write to about this server: `mailto:…` or `https://…`. Some services insist on it.
+        contact: String = String::new(),
+        /// Address of your own push gateway, for devices that are known to it by a token; empty: there is none. What it gets is signed with `secrets/push_gateway.secret` of the data directory.
+        gateway_url: String = String::new(),
     }
 }
 section! {
@@ -262,6 +298,26 @@ section! {
         timeout_ms: u64 = 10_000,
         /// Requests under way at once; more wait, within their time limit.
         requests_max: usize = 128,
+    }
+}
+section! {
+    /// Outgoing webhooks.
+    #[derive(Debug)]
+    Webhooks {
+        /// Webhooks at most.
+        hooks_max: usize = 100,
+        /// Events that may wait for one webhook; above it they go to its dead letters.
+        waiting_max: usize = 10_000,
+        /// Dead letters of one webhook; above it the oldest are dropped and counted.
+        dead_max: usize = 10_000,
+        /// Requests to one webhook at once.
+        in_flight_max: usize = 8,
+        /// Milliseconds before the first retry; each further pause is twice as long.
+        retry_first_ms: u64 = 1_000,
+        /// Milliseconds that a pause has at most.
+        retry_max_ms: u64 = 900_000,
+        /// Seconds that an event is tried before it goes to the dead letters.
+        retry_for_s: u64 = 86_400,
     }
 }
 section! {

@@ -20,6 +20,10 @@ const FILE_BYTES_MAX: u64 = 4096;
 pub const SIGNING_FILE: &str = "signing.key";
 /// File of the token of the operators' listener.
 pub const ADMIN_FILE: &str = "admin.token";
+/// File of the key that Web Push services know this server by (VAPID): a secret of P-256 in hex. With another one browsers must subscribe anew.
+pub const VAPID_FILE: &str = "vapid.key";
+/// File of the secret that signs what the push gateway gets.
+pub const GATEWAY_FILE: &str = "push_gateway.secret";
 
 /// What is shown in place of a secret.
 pub const HIDDEN: &str = "***";
@@ -29,7 +33,12 @@ impl Auth {
     pub fn hidden(&self) -> Auth {
         let hide = |s: &str| if s.is_empty() { String::new() } else { HIDDEN.into() };
         let retired = |key: &String| format!("{}:{HIDDEN}", key.split_once(':').map_or("", |(id, _)| id));
-        Auth { secret: hide(&self.secret), retired_keys: self.retired_keys.iter().map(retired).collect(), ..self.clone() }
+        Auth {
+            secret: hide(&self.secret),
+            retired_keys: self.retired_keys.iter().map(retired).collect(),
+            issuers: self.issuers.iter().map(|i| i.hidden()).collect(),
+            ..self.clone()
+        }
     }
 }
 
@@ -133,6 +142,17 @@ pub fn load_or_make(data_dir: &Path, auth: &Auth) -> Result<Secrets> {
     Ok(Secrets { signing, admin_token, made })
 }
 
+/// A further secret of the node, made at the first need of it. After [`load_or_make`], which looks after the directory.
+pub fn further(data_dir: &Path, file: &str) -> Result<Secret> {
+    let path = dir(data_dir).join(file);
+    if let Some(secret) = read(&path)? {
+        return Ok(secret);
+    }
+    let secret = make(&path, &mut Vec::new())?;
+    tracing::warn!(path = %path.display(), "made a secret that was not there; back it up with the data directory");
+    Ok(secret)
+}
+
 /// The token of the operators' listener, if there is one; makes nothing.
 pub fn admin_token(data_dir: &Path) -> Result<Option<Secret>> {
     read(&dir(data_dir).join(ADMIN_FILE))
@@ -145,7 +165,7 @@ pub fn check(data_dir: &Path) -> Result<()> {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         found => check_mode(&dir, &found.map_err(io_at(&dir))?, 0o700)?,
     }
-    [SIGNING_FILE, ADMIN_FILE].iter().try_for_each(|name| read(&dir.join(name)).map(|_| ()))
+    [SIGNING_FILE, ADMIN_FILE, VAPID_FILE, GATEWAY_FILE].iter().try_for_each(|name| read(&dir.join(name)).map(|_| ()))
 }
 
 fn make_dir(path: &Path) -> Result<()> {

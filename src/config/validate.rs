@@ -3,7 +3,7 @@
 //! Pure: looks at the values alone, at no file, clock or network. Problems carry no place; [`super::load`] adds it.
 
 use super::load::{Origin, Problem};
-use super::{Auth, Config, Http, Outbound, Proxy, Rooms, Socket, Tls};
+use super::{Auth, Config, Http, KeySource, Outbound, Proxy, Push, Rooms, Socket, Tls, Webhooks};
 use std::ops::RangeInclusive;
 
 /// Bytes of a signing secret at least: HS256 is as strong as its key up to 256 bits.
@@ -48,11 +48,14 @@ impl Config {
         f.unless(!same, "admin.listen", "is http.listen too; the two listeners need an address each");
         self.storage(&mut f);
         auth(&mut f, &self.auth);
+        issuers(&mut f, &self.auth);
+        webhooks(&mut f, &self.webhooks);
         socket(&mut f, &self.socket);
         rooms(&mut f, &self.rooms);
         f.range("presence.offline_debounce_ms", self.presence.offline_debounce_ms, 0..=HOUR_MS);
         f.size("presence.contacts_max", self.presence.contacts_max, 1..=1_000_000);
         outbound(&mut f, &self.outbound);
+        push(&mut f, &self.push);
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log.filter);
         f.unless(filter.is_ok(), "log.filter", "is not a filter such as \"info\" or \"info,hubbub::actors=debug\"");
         if f.0.is_empty() { Ok(()) } else { Err(f.0) }
@@ -112,11 +115,24 @@ impl Config {
             ("limits.requests_per_second", self.limits.requests_per_second),
             ("limits.http_per_second", self.limits.http_per_second),
             ("limits.connects_per_second", self.limits.connects_per_second),
+            ("limits.idempotency_keys_per_day", self.limits.idempotency_keys_per_day),
         ] {
             f.unless(value != 0, key, "is 0: no limit");
         }
         f.0
     }
+}
+
+fn push(f: &mut Found, p: &Push) {
+    f.range("push.delay_ms", p.delay_ms, 0..=HOUR_MS);
+    f.range("push.interval_ms", p.interval_ms, 0..=DAY_MS);
+    // Push services keep nothing for longer than four weeks.
+    f.range("push.ttl_s", p.ttl_s, 1..=28 * 86_400);
+    f.range("push.threads", p.threads.into(), 1..=64);
+    let contact = ["mailto:", "https://"].iter().any(|scheme| p.contact.len() > scheme.len() && p.contact.starts_with(scheme));
+    f.unless(p.contact.is_empty() || contact, "push.contact", "is an address that begins with mailto: or https://, or empty");
+    let gateway = ["http://", "https://"].iter().any(|scheme| p.gateway_url.starts_with(scheme));
+    f.unless(p.gateway_url.is_empty() || gateway, "push.gateway_url", "is an address that begins with https://, or empty");
 }
 
 fn outbound(f: &mut Found, o: &Outbound) {
@@ -224,6 +240,40 @@ fn rooms(f: &mut Found, r: &Rooms) {
     f.range("rooms.receipts_members_max", r.receipts_members_max, 0..=100_000);
     f.range("rooms.typing_ttl_ms", r.typing_ttl_ms, 50..=HOUR_MS);
     f.range("rooms.resume_entries_max", r.resume_entries_max, 1..=100_000_000);
+}
+
+/// Algorithms that an issuer may sign by.
+const ALGORITHMS: &[&str] = &["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+
+fn issuers(f: &mut Found, a: &Auth) {
+    let key = "auth.issuers";
+    for (n, issuer) in a.issuers.iter().enumerate() {
+        let name = &issuer.issuer;
+        let mut must = |fine: bool, what: &str| f.unless(fine, key, format!("{name:?}: {what}"));
+        must((1..=256).contains(&name.len()), "issuer must be 1 to 256 bytes");
+        must(*name != a.issuer, "issuer is auth.issuer, our own");
+        must(!a.issuers[..n].iter().any(|i| i.issuer == *name), "issuer is there twice");
+        must(!issuer.audience.is_empty(), "audience must not be empty: a token for somebody else would do");
+        must(issuer.source().is_some(), "needs exactly one of secret, public_key_file, jwks_file, jwks_url");
+        let known = issuer.algorithms.iter().all(|a| ALGORITHMS.contains(&a.as_str()));
+        must(known && !issuer.algorithms.is_empty(), &format!("algorithms must list some of {}", ALGORITHMS.join(", ")));
+        let secret = issuer.source() == Some(KeySource::Secret);
+        let fits = issuer.algorithms.iter().all(|a| a.starts_with("HS") == secret);
+        must(fits, "a secret signs by HS… algorithms only, and a public key by the others only");
+        must(!secret || issuer.secret.len() >= SECRET_BYTES_MIN, &format!("secret must have at least {SECRET_BYTES_MIN} bytes"));
+        must((1..=86_400).contains(&issuer.jwks_refresh_s), "jwks_refresh_s is 1 to 86400");
+        must((1..=3_600).contains(&issuer.jwks_pause_s), "jwks_pause_s is 1 to 3600");
+    }
+}
+
+fn webhooks(f: &mut Found, w: &Webhooks) {
+    f.size("webhooks.hooks_max", w.hooks_max, 0..=1_000);
+    f.size("webhooks.waiting_max", w.waiting_max, 1..=1_000_000);
+    f.size("webhooks.dead_max", w.dead_max, 1..=1_000_000);
+    f.size("webhooks.in_flight_max", w.in_flight_max, 1..=1_000);
+    f.range("webhooks.retry_first_ms", w.retry_first_ms, 1..=HOUR_MS);
+    f.range("webhooks.retry_max_ms", w.retry_max_ms, 1..=DAY_MS);
+    f.range("webhooks.retry_for_s", w.retry_for_s, 1..=30 * 86_400);
 }
 
 #[cfg(test)]

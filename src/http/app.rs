@@ -67,7 +67,7 @@ pub async fn serve(req: HttpRequest) -> Result<HttpResponse, ApiError> {
         return error::not_found().await;
     }
     if !matches!(*req.method(), Method::GET | Method::HEAD) {
-        return Ok(error::method_not_allowed(req.method(), "GET, HEAD"));
+        return Ok(error::other_method(req.method(), "GET, HEAD"));
     }
     let said = |name| req.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let browser = Browser { accept_encoding: said(header::ACCEPT_ENCODING), if_none_match: said(header::IF_NONE_MATCH) };

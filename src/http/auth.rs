@@ -1,7 +1,7 @@
 //! Signing in over HTTP: register, login, refresh, logout; and [`SignedIn`], which every other handler asks for.
 
 use super::error::{Body, OptionalBody};
-use super::{Api, address, api_of, bearer};
+use super::{Api, address, api_of, bearer, scopes};
 use crate::auth::now;
 use crate::auth::sessions::Pair;
 use crate::auth::tokens::Claims;
@@ -10,11 +10,17 @@ use crate::protocol::ids::{DeviceId, Millis, UserId};
 use crate::storage::UserRow;
 use crate::telemetry::metrics;
 use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, web};
 use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
+use utoipa::{OpenApi, ToSchema};
 
-/// Who sent the request: its access token is good, and neither the account nor the device was signed out.
+/// What this file adds to the OpenAPI document.
+#[derive(OpenApi)]
+#[openapi(paths(register, login, refresh, logout))]
+pub struct Docs;
+
+/// Who sent the request: its access token is good, and neither the account nor the device was signed out; or an API key acts as the user.
 pub struct SignedIn {
     /// The account.
     pub user: UserRow,
@@ -27,23 +33,32 @@ impl FromRequest for SignedIn {
     type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let verified = api_of(req).and_then(|api| {
-            let token =
-                bearer(req).ok_or_else(|| ApiError::new(Code::Unauthorized, "an access token is needed (authorization: bearer)"))?;
-            let claims = api.tokens.verify(token, now())?;
-            Ok((api, claims))
-        });
+        let req = req.clone();
         Box::pin(async move {
-            let (api, claims) = verified?;
-            Ok(SignedIn { user: api.sessions.check_live(&claims).await?, claims })
+            let api = api_of(&req)?;
+            let needed = || ApiError::new(Code::Unauthorized, "an access token is needed (authorization: bearer)");
+            let token = bearer(&req).ok_or_else(needed)?;
+            if scopes::is_key(token) {
+                let (user, claims) = scopes::acting(&api, &req, token).await?;
+                return Ok(SignedIn { user, claims });
+            }
+            let (user, claims) = api.verifier.verify(token, now()).await?;
+            if let Some(standing) = api.limits.request_standing(user.user)? {
+                req.extensions_mut().insert(standing);
+            }
+            Ok(SignedIn { user, claims })
         })
     }
 }
 
 /// Body of register and login.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct Credentials {
+    /// The account's name: 2 to 32 of `a-z 0-9 _ . -`.
+    #[schema(pattern = "^[a-z0-9_.-]{2,32}$")]
     name: String,
+    /// Its password: 8 to 128 characters.
+    #[schema(min_length = 8, max_length = 128)]
     password: String,
     /// The device's name, for people.
     #[serde(default)]
@@ -51,13 +66,14 @@ pub struct Credentials {
 }
 
 /// Body of refresh.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct Renewal {
+    /// The newest one; it is used up by this.
     refresh_token: String,
 }
 
 /// Body of logout; may be left out.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 pub struct Logout {
     /// All devices, not only this one.
     #[serde(default)]
@@ -65,14 +81,20 @@ pub struct Logout {
 }
 
 /// What register, login and refresh answer.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Session)]
 struct Answer {
     user: UserId,
+    /// The account's name.
     name: String,
     device: DeviceId,
+    /// For `Authorization: Bearer` and for the socket.
     access_token: String,
+    /// When the access token ends.
     expires: Millis,
+    /// For one refresh.
     refresh_token: String,
+    /// When the refresh token ends.
     refresh_expires: Millis,
 }
 
@@ -90,7 +112,9 @@ impl Answer {
     }
 }
 
-/// `POST /v1/auth/register`
+/// Makes an account and signs in.
+#[utoipa::path(post, path = "/v1/auth/register", security(()), request_body = Credentials,
+    responses((status = 201, description = "signed in", body = Answer)))]
 pub async fn register(api: web::Data<Api>, req: HttpRequest, Body(who): Body<Credentials>) -> Result<HttpResponse, ApiError> {
     let done = async {
         if !api.config.auth.registration {
@@ -104,7 +128,9 @@ pub async fn register(api: web::Data<Api>, req: HttpRequest, Body(who): Body<Cre
     counted("registered", done.await).map(|answer| HttpResponse::Created().json(answer))
 }
 
-/// `POST /v1/auth/login`
+/// Signs in.
+#[utoipa::path(post, path = "/v1/auth/login", security(()), request_body = Credentials,
+    responses((status = 200, description = "signed in", body = Answer)))]
 pub async fn login(api: web::Data<Api>, req: HttpRequest, Body(who): Body<Credentials>) -> Result<HttpResponse, ApiError> {
     let done = async {
         api.limits.attempt(address(&req), Some(&who.name))?;
@@ -114,13 +140,16 @@ pub async fn login(api: web::Data<Api>, req: HttpRequest, Body(who): Body<Creden
     counted("signed_in", done.await).map(|answer| HttpResponse::Ok().json(answer))
 }
 
-/// `POST /v1/auth/refresh`
+/// A new access token, and a new refresh token, for a refresh token.
+#[utoipa::path(post, path = "/v1/auth/refresh", security(()), request_body = Renewal,
+    responses((status = 200, description = "still signed in", body = Answer)))]
 pub async fn refresh(api: web::Data<Api>, Body(body): Body<Renewal>) -> Result<HttpResponse, ApiError> {
     let done = api.sessions.refresh(&body.refresh_token, now()).await;
     counted("refreshed", done.map(|(user, pair)| Answer::new(user, pair))).map(|answer| HttpResponse::Ok().json(answer))
 }
 
-/// `POST /v1/auth/logout`
+/// Signs this device out, or all of them.
+#[utoipa::path(post, path = "/v1/auth/logout", request_body = Option<Logout>, responses((status = 204, description = "signed out")))]
 pub async fn logout(api: web::Data<Api>, me: SignedIn, OptionalBody(body): OptionalBody<Logout>) -> Result<HttpResponse, ApiError> {
     if body.everywhere {
         api.accounts.sign_out_everywhere(&me.user.name).await?;

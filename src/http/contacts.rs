@@ -6,14 +6,24 @@
 
 use super::Api;
 use super::auth::SignedIn;
-use super::users::{no_such_user, states};
+use super::page::{Page, PageQuery};
+use super::users::{Profile, no_such_user, states};
 use crate::auth::failed;
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::UserId;
+use crate::protocol::ops::{PresencePush, PresenceState};
 use crate::storage::ContactState::{self, Accepted, Blocked, Pending, Requested};
+use crate::storage::UserRow;
 use actix_web::{HttpResponse, web};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use tokio::sync::{Mutex, MutexGuard};
+use utoipa::{IntoParams, OpenApi, ToSchema};
+
+/// What this file adds to the OpenAPI document.
+#[derive(OpenApi)]
+#[openapi(paths(list, presence, ask, remove, blocks, block, unblock))]
+pub struct Docs;
 
 /// Locks of pairs of users; two pairs may share one.
 pub(super) struct PairLocks(Vec<Mutex<()>>);
@@ -60,42 +70,100 @@ fn unblocked(was: Pair) -> Pair {
     (was.0.filter(|s| *s != Blocked), was.1)
 }
 
-#[derive(Serialize)]
-struct Contact {
-    user: UserId,
-    name: String,
+/// Somebody to whom one stands somehow.
+#[derive(Serialize, ToSchema)]
+pub struct Contact {
+    #[serde(flatten)]
+    profile: Profile,
+    /// How one stands to the user.
     state: ContactState,
 }
 
-/// `GET /v1/contacts`: everybody to whom one stands somehow, ascending by id. Bounded by `presence.contacts_max`.
-pub async fn list(api: web::Data<Api>, me: SignedIn) -> Result<HttpResponse, ApiError> {
-    #[derive(Serialize)]
-    struct Answer {
-        contacts: Vec<Contact>,
+impl Contact {
+    fn new(row: UserRow, state: ContactState) -> Contact {
+        Contact { profile: Profile::of(row, Some(state)), state }
     }
-    let all = api.store.contacts(me.user.user, api.config.presence.contacts_max).await.map_err(failed)?;
-    let ids: Vec<UserId> = all.iter().map(|(user, _)| *user).collect();
-    let rows = api.store.users(&ids).await.map_err(failed)?;
-    let contacts = all.into_iter().zip(rows).filter_map(|((user, state), row)| Some(Contact { user, name: row?.name, state }));
-    Ok(HttpResponse::Ok().json(Answer { contacts: contacts.collect() }))
 }
 
-/// `PUT /v1/contacts/{user}`: asks, or accepts when the other has asked. The same again changes nothing.
+/// Which contacts.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Which {
+    /// Only those to whom one stands so.
+    state: Option<ContactState>,
+}
+
+/// Everybody to whom one stands somehow: contacts, requests of both sides, blocks. Ascending by id.
+#[utoipa::path(get, path = "/v1/contacts", params(Which, PageQuery),
+    responses((status = 200, description = "a page of them", body = Page<Contact>)))]
+pub async fn list(
+    api: web::Data<Api>,
+    me: SignedIn,
+    which: web::Query<Which>,
+    page: web::Query<PageQuery>,
+) -> Result<HttpResponse, ApiError> {
+    let found = some(&api, me.user.user, &page, |state| which.state.is_none_or(|wanted| wanted == state)).await?;
+    Ok(HttpResponse::Ok().json(found.map(|(row, state)| Contact::new(row, state))))
+}
+
+/// The presence of one's contacts (accepted ones only), ascending by id.
+#[utoipa::path(get, path = "/v1/contacts/presence", params(PageQuery),
+    responses((status = 200, description = "a page of them", body = Page<PresencePush>)))]
+pub async fn presence(api: web::Data<Api>, me: SignedIn, page: web::Query<PageQuery>) -> Result<HttpResponse, ApiError> {
+    let found = some(&api, me.user.user, &page, |state| state == Accepted).await?;
+    let users: Vec<UserId> = found.items.iter().map(|(row, _)| row.user).collect();
+    let mut told: HashMap<UserId, PresencePush> = api.node.presence(&users).await.into_iter().map(|push| (push.user, push)).collect();
+    // Who has no presence running is not connected; what is known of it is in its account.
+    let offline =
+        |row: UserRow| PresencePush { user: row.user, state: PresenceState::Offline, last_seen: row.last_seen, status: row.status };
+    Ok(HttpResponse::Ok().json(found.map(|(row, _)| told.remove(&row.user).unwrap_or_else(|| offline(row)))))
+}
+
+/// Whom one blocks, ascending by id.
+#[utoipa::path(get, path = "/v1/blocks", params(PageQuery),
+    responses((status = 200, description = "a page of them", body = Page<Profile>)))]
+pub async fn blocks(api: web::Data<Api>, me: SignedIn, page: web::Query<PageQuery>) -> Result<HttpResponse, ApiError> {
+    let found = some(&api, me.user.user, &page, |state| state == Blocked).await?;
+    Ok(HttpResponse::Ok().json(found.map(|(row, state)| Profile::of(row, Some(state)))))
+}
+
+/// A page of those to whom `me` stands in a way that fits. The list itself is bounded by `presence.contacts_max`.
+async fn some(
+    api: &Api,
+    me: UserId,
+    page: &PageQuery,
+    fits: impl Fn(ContactState) -> bool,
+) -> Result<Page<(UserRow, ContactState)>, ApiError> {
+    let (limit, after) = (page.limit()?, page.place::<UserId>()?);
+    let all = api.store.contacts(me, api.config.presence.contacts_max).await.map_err(failed)?;
+    let wanted = all.into_iter().filter(|(user, state)| after.is_none_or(|after| *user > after) && fits(*state));
+    let page = Page::of(wanted.take(limit + 1).collect(), limit, |(user, _)| *user);
+    let ids: Vec<UserId> = page.items.iter().map(|(user, _)| *user).collect();
+    let rows = api.store.users(&ids).await.map_err(failed)?;
+    let items = page.items.into_iter().zip(rows).filter_map(|((_, state), row)| Some((row?, state))).collect();
+    Ok(Page { items, next: page.next })
+}
+
+/// Asks a user to become a contact, or accepts when the other has asked. The same again changes nothing.
+#[utoipa::path(put, path = "/v1/contacts/{user}", params(("user" = UserId, Path)),
+    responses((status = 200, description = "how one stands to the user now", body = Contact)))]
 pub async fn ask(api: web::Data<Api>, me: SignedIn, other: web::Path<UserId>) -> Result<HttpResponse, ApiError> {
     let (me, other) = (me.user.user, not_oneself(&me, *other)?);
     let row = api.store.user(other).await.map_err(failed)?.filter(|u| !u.disabled).ok_or_else(no_such_user)?;
     let (_, now) = change(&api, me, other, asked).await?;
-    let state = now.0.unwrap_or(Requested);
-    Ok(HttpResponse::Ok().json(Contact { user: other, name: row.name, state }))
+    Ok(HttpResponse::Ok().json(Contact::new(row, now.0.unwrap_or(Requested))))
 }
 
-/// `DELETE /v1/contacts/{user}`: takes a request back, refuses one, or ends a contact.
+/// Takes a request back, declines one, or ends a contact.
+#[utoipa::path(delete, path = "/v1/contacts/{user}", params(("user" = UserId, Path)),
+    responses((status = 204, description = "the user is no contact")))]
 pub async fn remove(api: web::Data<Api>, me: SignedIn, other: web::Path<UserId>) -> Result<HttpResponse, ApiError> {
     change(&api, me.user.user, not_oneself(&me, *other)?, |was| Ok(removed(was))).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `PUT /v1/blocks/{user}`
+/// Blocks a user: ends the contact, and the other no longer finds one.
+#[utoipa::path(put, path = "/v1/blocks/{user}", params(("user" = UserId, Path)), responses((status = 204, description = "blocked")))]
 pub async fn block(api: web::Data<Api>, me: SignedIn, other: web::Path<UserId>) -> Result<HttpResponse, ApiError> {
     let other = not_oneself(&me, *other)?;
     api.store.user(other).await.map_err(failed)?.ok_or_else(no_such_user)?;
@@ -103,7 +171,8 @@ pub async fn block(api: web::Data<Api>, me: SignedIn, other: web::Path<UserId>) 
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `DELETE /v1/blocks/{user}`
+/// Takes a block back.
+#[utoipa::path(delete, path = "/v1/blocks/{user}", params(("user" = UserId, Path)), responses((status = 204, description = "not blocked")))]
 pub async fn unblock(api: web::Data<Api>, me: SignedIn, other: web::Path<UserId>) -> Result<HttpResponse, ApiError> {
     change(&api, me.user.user, not_oneself(&me, *other)?, |was| Ok(unblocked(was))).await?;
     Ok(HttpResponse::NoContent().finish())

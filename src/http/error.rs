@@ -9,30 +9,37 @@ use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
-use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use futures_util::future::LocalBoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use std::time::Duration;
+use utoipa::ToSchema;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The body of an error.
-#[derive(Serialize)]
-struct Problem<'a> {
+/// Media type of error bodies.
+pub const PROBLEM: &str = "application/problem+json";
+
+/// Every error (RFC 9457).
+#[derive(Serialize, ToSchema)]
+pub struct Problem<'a> {
+    /// Always `about:blank`: `code` says more than an address could.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// The status in words.
     title: &'a str,
+    /// The HTTP status.
     status: u16,
+    /// For people: what is wrong and what can be done.
     detail: &'a str,
-    #[serde(flatten)]
-    error: Extra,
-}
-#[derive(Serialize)]
-struct Extra {
+    /// For programs.
     code: Code,
+    /// Whether and when the same request may succeed.
     retry: crate::error::Retry,
+    /// Milliseconds to wait before trying again, where known.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
 }
@@ -61,10 +68,12 @@ impl ResponseError for ApiError {
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: &self.message,
-            error: Extra { code: self.code, retry: self.retry, retry_after_ms: self.retry_after_ms },
+            code: self.code,
+            retry: self.retry,
+            retry_after_ms: self.retry_after_ms,
         };
         let json = serde_json::to_vec(&body).expect("a problem of plain types is JSON");
-        response.content_type("application/problem+json").body(json)
+        response.content_type(PROBLEM).body(json)
     }
 }
 
@@ -73,11 +82,15 @@ pub async fn not_found() -> Result<HttpResponse, ApiError> {
     Err(ApiError::new(Code::NotFound, "there is nothing at this address"))
 }
 
-/// An answer to a method that the address does not have.
-pub fn method_not_allowed(method: &Method, allow: &'static str) -> HttpResponse {
-    let error = ApiError::new(Code::MethodNotAllowed, format!("{method} is not for this address; allowed: {allow}"));
-    let mut response = error.error_response();
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+/// An answer to a method that the address does not have; OPTIONS asks which it has.
+pub fn other_method(method: &Method, allow: &'static str) -> HttpResponse {
+    let mut response = match *method {
+        Method::OPTIONS => HttpResponse::NoContent().finish(),
+        _ => ApiError::new(Code::MethodNotAllowed, format!("{method} is not for this address; allowed: {allow}")).error_response(),
+    };
+    if let Ok(allow) = HeaderValue::from_str(&format!("{allow}, OPTIONS")) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
     response
 }
 
@@ -94,8 +107,13 @@ pub fn extractors(cfg: &mut web::ServiceConfig, body_bytes_max: usize) {
 /// A JSON body.
 pub struct Body<T>(pub T);
 
-/// A JSON body that may be left out.
+/// A JSON body that may be left out, or `null`.
 pub struct OptionalBody<T>(pub T);
+
+/// SHA-256 of a request's body, in the request's extensions once [`Body`] or [`OptionalBody`] has read it. Only where it will be needed:
+/// with an `Idempotency-Key`.
+#[derive(Clone, Copy)]
+pub struct BodyHash(pub [u8; 32]);
 
 impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Error = ApiError;
@@ -127,7 +145,7 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
             if !json {
                 return Err(ApiError::new(Code::Malformed, "the body must be JSON, with content-type application/json"));
             }
-            parse(&bytes).map(OptionalBody)
+            parse::<Option<T>>(&bytes).map(|body| OptionalBody(body.unwrap_or_default()))
         })
     }
 }
@@ -135,17 +153,21 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
 fn read(req: &HttpRequest, payload: &mut Payload) -> impl Future<Output = Result<web::Bytes, ApiError>> + use<> {
     let bytes = web::Bytes::from_request(req, payload);
     let max = req.app_data::<web::Data<Api>>().map_or(0, |api| api.config.http.body_bytes_max);
+    let hashed = req.headers().contains_key(super::idempotency::HEADER).then(|| req.clone());
     async move {
         let late = |_| ApiError::new(Code::Timeout, "the body took too long to arrive");
-        tokio::time::timeout(BODY_TIMEOUT, bytes).await.map_err(late)?.map_err(|e| match e.as_error::<PayloadError>() {
+        let bytes = tokio::time::timeout(BODY_TIMEOUT, bytes).await.map_err(late)?.map_err(|e| match e.as_error::<PayloadError>() {
             Some(PayloadError::Overflow) => ApiError::new(Code::TooLarge, format!("a body has at most {max} bytes")),
             _ => ApiError::new(Code::Malformed, "the body could not be read"),
-        })
+        })?;
+        if let Some(req) = hashed {
+            req.extensions_mut().insert(BodyHash(Sha256::digest(&bytes).into()));
+        }
+        Ok(bytes)
     }
 }
 
 fn is_json(req: &HttpRequest) -> bool {
-    use actix_web::HttpMessage;
     req.content_type().eq_ignore_ascii_case("application/json")
 }
 

@@ -4,54 +4,82 @@
 //! |---|---|
 //! | every other `GET` | the web app, [`app`] |
 //! | `POST /v1/auth/register` `login` `refresh` `logout` | [`auth`] |
-//! | `GET /v1/me`, `GET /v1/users/by-name/{name}` | [`users`] |
-//! | `GET /v1/contacts`, `PUT DELETE /v1/contacts/{user}`, `PUT DELETE /v1/blocks/{user}` | [`contacts`] |
+//! | `GET PATCH /v1/me`, `GET /v1/users/{user}`, `GET /v1/users/by-name/{name}` | [`users`] |
+//! | `GET /v1/contacts` `contacts/presence` `blocks`, `PUT DELETE /v1/contacts/{user}` `blocks/{user}` | [`contacts`] |
+//! | `GET PUT /v1/rooms/{room}/notify` | [`notify`] |
+//! | `GET /v1/push/vapid`, `PUT DELETE /v1/push/subscription`, `GET /v1/push/subscriptions` | [`push`] |
+//! | `POST /v1/users`, `/v1/webhooks/…`, `/v1/incoming-hooks/…` (with an API key, [`scopes`]) | [`newcomers`], [`webhooks`], [`incoming`] |
+//! | `POST /v1/hooks/{id}/{secret}` | [`incoming`] |
+//! | `GET /v1/openapi.json`, `GET /docs/` | [`openapi`] |
 //! | `GET /livez`, `GET /readyz` | [`health`] |
 //!
 //! | operators' listener | |
 //! |---|---|
 //! | `GET /metrics`, `/livez`, `/readyz` | [`health`] |
-//! | `/admin/…` (with the admin token) | [`admin`], [`audit`] |
+//! | `/admin/…` (with the admin token) | [`admin`], [`audit`], [`api_keys`], [`webhooks`], [`incoming`] |
 //!
-//! Every error is a problem+json ([`error`]); every method that an address does not have is a 405 with `Allow`. Handlers
-//! read and write accounts and contacts themselves; what sockets must learn of goes through [`NodePort`].
+//! Every error is a problem+json ([`error`]); every method that an address does not have is a 405 with `Allow`, and OPTIONS says which
+//! it has. What several handlers share: pages of lists ([`page`]), tags and conditions ([`etag`]), `Idempotency-Key` ([`idempotency`]),
+//! other origins ([`cors`]), the document of all of it ([`openapi`]). Handlers read and write accounts and contacts themselves; what
+//! sockets must learn of goes through [`NodePort`].
 
 use crate::auth::accounts::Accounts;
-use crate::auth::limits::Limits;
-use crate::auth::sessions::Sessions;
+use crate::auth::issuers::{IssuerError, Issuers};
+use crate::auth::keys::Keys;
+use crate::auth::limits::{Limits, Standing};
+use crate::auth::sessions::{Announce, Sessions};
+use crate::auth::subjects::{NextId, Subjects};
 use crate::auth::tokens::{KeyError, Tokens};
+use crate::auth::verifier::Verifier;
 use crate::config::Config;
 use crate::error::{ApiError, Code};
-use crate::protocol::entry::Caller;
-use crate::protocol::ids::{DeviceId, UserId};
-use crate::protocol::ops::{self, Request};
+use crate::outbound::Outbound;
+use crate::protocol::entry::{Caller, RoomKind};
+use crate::protocol::ids::{DeviceId, RoomId, UserId};
+use crate::protocol::ops::{self, PresencePush, Request};
+use crate::push::Pushes;
 use crate::storage::Store;
 use crate::telemetry::metrics;
+use crate::webhooks::Webhooks;
+use crate::webhooks::incoming::IncomingHooks;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::guard::{Any, Get, Head};
-use actix_web::http::header;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{HttpRequest, Resource, ResponseError, Route, web};
+use actix_web::{HttpMessage, HttpRequest, Resource, ResponseError, Route, web};
 use async_trait::async_trait;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub mod admin;
+pub mod api_keys;
 pub mod app;
 pub mod arrival;
 pub mod audit;
 pub mod auth;
 pub mod contacts;
+pub mod cors;
 pub mod error;
+pub mod etag;
 pub mod headers;
 pub mod health;
+pub mod idempotency;
+pub mod incoming;
+pub mod newcomers;
+pub mod notify;
+pub mod openapi;
+pub mod page;
 pub mod peer;
+pub mod push;
+pub mod scopes;
 pub mod server;
 pub mod socket;
 pub mod tls;
 pub mod users;
+pub mod webhooks;
 
 /// How the node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,12 +99,40 @@ pub trait NodePort: Send + Sync {
     fn revoked(&self, user: UserId, device: Option<DeviceId>);
     /// How two users stand to each other has changed: presence may be told, or must not be told any more. Does not block.
     fn contacts_changed(&self, a: UserId, b: UserId);
+    /// The kind of a room that the user may read; what is hidden looks like what is not there.
+    async fn kind_for(&self, user: UserId, room: RoomId) -> Result<RoomKind, ApiError>;
+    /// The user's status text is another: contacts are told. Does not block.
+    fn status_changed(&self, user: UserId, status: String);
+    /// What users are now; those who are not connected may be left out.
+    async fn presence(&self, users: &[UserId]) -> Vec<PresencePush>;
     /// Answers a request as a socket would (`actors::asking`).
     async fn ask(&self, caller: Caller, request: Request) -> Result<ops::Ok, ApiError>;
     /// How it is.
     fn status(&self) -> NodeStatus;
     /// Makes an actor panic (`dev.faults`); false when there is none of that name and id.
     fn fault(&self, actor: &str, id: u64) -> bool;
+}
+
+/// What reaches the world outside.
+#[derive(Clone)]
+pub struct Outside {
+    /// Requests to others.
+    pub outbound: Arc<Outbound>,
+    /// Offline push.
+    pub pushes: Arc<Pushes>,
+    /// Outgoing webhooks.
+    pub webhooks: Arc<Webhooks>,
+}
+
+/// Why the API cannot be put together as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A key that signs access tokens.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// An issuer of other tokens.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
 }
 
 /// What all handlers share; one per process.
@@ -93,6 +149,18 @@ pub struct Api {
     pub sessions: Sessions,
     /// Rate limits.
     pub limits: Limits,
+    /// Offline push.
+    pub pushes: Arc<Pushes>,
+    /// Whether a token counts, ours or another issuer's.
+    pub verifier: Verifier,
+    /// API keys.
+    pub keys: Keys,
+    /// The world outside.
+    pub outbound: Arc<Outbound>,
+    /// Outgoing webhooks.
+    pub webhooks: Arc<Webhooks>,
+    /// Incoming webhooks.
+    pub incoming: IncomingHooks,
     /// The node.
     pub node: Arc<dyn NodePort>,
     /// Whom to believe about clients' addresses.
@@ -109,16 +177,30 @@ impl Api {
     pub fn new(
         config: Arc<Config>,
         store: Arc<dyn Store>,
+        outside: Outside,
         node: Arc<dyn NodePort>,
         secret: &[u8],
         admin_token: String,
-    ) -> Result<Api, KeyError> {
+    ) -> Result<Api, SetupError> {
+        let Outside { outbound, pushes, webhooks } = outside;
         let tokens = Arc::new(Tokens::new(secret, &config.auth)?);
         let told = node.clone();
-        let announce = Arc::new(move |user, device| told.revoked(user, device));
+        let announce: Announce = Arc::new(move |user, device| told.revoked(user, device));
+        let accounts = Accounts::new(store.clone(), &config.auth);
+        let sessions = Sessions::new(store.clone(), tokens.clone(), &config.auth, announce.clone());
+        let numbers = node.clone();
+        let ids: NextId = Arc::new(move || {
+            let numbers = numbers.clone();
+            Box::pin(async move { numbers.next_id().await })
+        });
+        let subjects = Subjects::new(store.clone(), accounts.clone(), ids, announce);
+        let issuers = Issuers::new(&config.auth.issuers, &outbound)?;
         Ok(Api {
-            accounts: Accounts::new(store.clone(), &config.auth),
-            sessions: Sessions::new(store.clone(), tokens.clone(), &config.auth, announce),
+            verifier: Verifier::new(tokens.clone(), sessions.clone(), issuers, subjects),
+            keys: Keys::new(store.clone()),
+            incoming: IncomingHooks::new(store.clone()),
+            accounts,
+            sessions,
             limits: Limits::new(&config.auth, &config.limits),
             proxies: peer::Proxies::new(&config.proxy),
             audit: audit::Audit::new(store.clone(), &config.audit),
@@ -126,6 +208,9 @@ impl Api {
             config,
             store,
             tokens,
+            pushes,
+            outbound,
+            webhooks,
             node,
             admin_token,
         })
@@ -137,20 +222,90 @@ pub fn routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig) {
     move |cfg| {
         error::extractors(cfg, api.config.http.body_bytes_max);
         cfg.app_data(api);
-        api_at(cfg, "/v1/auth/register", "POST", [web::post().to(auth::register)]);
-        api_at(cfg, "/v1/auth/login", "POST", [web::post().to(auth::login)]);
-        api_at(cfg, "/v1/auth/refresh", "POST", [web::post().to(auth::refresh)]);
-        api_at(cfg, "/v1/auth/logout", "POST", [web::post().to(auth::logout)]);
-        api_at(cfg, "/v1/me", "GET, HEAD", [get().to(users::me)]);
-        api_at(cfg, "/v1/users/by-name/{name}", "GET, HEAD", [get().to(users::by_name)]);
-        api_at(cfg, "/v1/contacts", "GET, HEAD", [get().to(contacts::list)]);
-        api_at(cfg, "/v1/contacts/{user}", "PUT, DELETE", [web::put().to(contacts::ask), web::delete().to(contacts::remove)]);
-        api_at(cfg, "/v1/blocks/{user}", "PUT, DELETE", [web::put().to(contacts::block), web::delete().to(contacts::unblock)]);
-        // Without rate limit: load balancers ask often, and from one address.
-        plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
-        plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz_public)]);
+        public(&mut Table::new(cfg));
         cfg.default_service(web::route().to(app::serve));
     }
+}
+
+/// Registers addresses, and notes those that the OpenAPI document describes.
+struct Table<'a> {
+    cfg: &'a mut web::ServiceConfig,
+    #[cfg_attr(not(test), allow(dead_code))]
+    described: Vec<(&'static str, &'static str)>,
+}
+
+impl<'a> Table<'a> {
+    fn new(cfg: &'a mut web::ServiceConfig) -> Self {
+        Table { cfg, described: Vec::new() }
+    }
+}
+
+/// The public listener's addresses.
+fn public(cfg: &mut Table<'_>) {
+    identity(cfg);
+    people(cfg);
+    pushing(cfg);
+    embedding(cfg);
+    api_at(cfg, openapi::ADDRESS, "GET, HEAD", [get().to(openapi::document)]);
+    plain_at(cfg, "/docs", "GET, HEAD", [get().to(openapi::to_page)]);
+    plain_at(cfg, "/docs/{file:.*}", "GET, HEAD", [get().to(openapi::page)]);
+    // Without rate limit: load balancers ask often, and from one address.
+    plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
+    plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz_public)]);
+}
+
+fn identity(cfg: &mut Table<'_>) {
+    api_at(cfg, "/v1/auth/register", "POST", [web::post().to(auth::register)]);
+    api_at(cfg, "/v1/auth/login", "POST", [web::post().to(auth::login)]);
+    api_at(cfg, "/v1/auth/refresh", "POST", [web::post().to(auth::refresh)]);
+    api_at(cfg, "/v1/auth/logout", "POST", [web::post().to(auth::logout)]);
+}
+
+fn people(cfg: &mut Table<'_>) {
+    api_at(cfg, "/v1/me", "GET, HEAD, PATCH", [get().to(users::me), web::patch().to(users::change)]);
+    api_at(cfg, "/v1/users/{user}", "GET, HEAD", [get().to(users::by_id)]);
+    api_at(cfg, "/v1/users/by-name/{name}", "GET, HEAD", [get().to(users::by_name)]);
+    api_at(cfg, "/v1/contacts", "GET, HEAD", [get().to(contacts::list)]);
+    api_at(cfg, "/v1/contacts/presence", "GET, HEAD", [get().to(contacts::presence)]);
+    api_at(cfg, "/v1/contacts/{user}", "PUT, DELETE", [web::put().to(contacts::ask), web::delete().to(contacts::remove)]);
+    api_at(cfg, "/v1/blocks", "GET, HEAD", [get().to(contacts::blocks)]);
+    api_at(cfg, "/v1/blocks/{user}", "PUT, DELETE", [web::put().to(contacts::block), web::delete().to(contacts::unblock)]);
+}
+
+fn pushing(cfg: &mut Table<'_>) {
+    api_at(cfg, "/v1/rooms/{room}/notify", "GET, HEAD, PUT", [get().to(notify::read), web::put().to(notify::change)]);
+    api_at(cfg, "/v1/push/vapid", "GET, HEAD", [get().to(push::vapid)]);
+    let subscription = [web::put().to(push::subscribe), web::delete().to(push::unsubscribe)];
+    api_at(cfg, "/v1/push/subscription", "PUT, DELETE", subscription);
+    api_at(cfg, "/v1/push/subscriptions", "GET, HEAD", [get().to(push::list)]);
+}
+
+/// What embedders' servers use, by API key; and where programs post to.
+fn embedding(cfg: &mut Table<'_>) {
+    api_at(cfg, "/v1/users", "POST", [web::post().to(newcomers::create)]);
+    api_at(cfg, "/v1/webhooks", "GET, HEAD, POST", [get().to(webhooks::list), web::post().to(webhooks::create)]);
+    let hook = [get().to(webhooks::get), web::patch().to(webhooks::change), web::delete().to(webhooks::remove)];
+    api_at(cfg, "/v1/webhooks/{id}", "GET, HEAD, PATCH, DELETE", hook);
+    api_at(cfg, "/v1/webhooks/{id}/secret", "POST, DELETE", [web::post().to(webhooks::rotate), web::delete().to(webhooks::rotated)]);
+    api_at(cfg, "/v1/webhooks/{id}/dead", "GET, HEAD", [get().to(webhooks::dead)]);
+    api_at(cfg, "/v1/webhooks/{id}/replay", "POST", [web::post().to(webhooks::replay)]);
+    api_at(cfg, "/v1/incoming-hooks", "GET, HEAD, POST", [get().to(incoming::list), web::post().to(incoming::create)]);
+    api_at(cfg, "/v1/incoming-hooks/{id}", "DELETE", [web::delete().to(incoming::revoke)]);
+    api_at(cfg, "/v1/hooks/{id}/{secret}", "POST", [web::post().to(incoming::post)]);
+}
+
+/// The same for operators, and their API keys.
+fn integrations(cfg: &mut Table<'_>) {
+    plain_at(cfg, "/admin/api-keys", "GET, HEAD, POST", [get().to(api_keys::list), web::post().to(api_keys::create)]);
+    plain_at(cfg, "/admin/api-keys/{id}", "DELETE", [web::delete().to(api_keys::revoke)]);
+    plain_at(cfg, "/admin/webhooks", "GET, HEAD, POST", [get().to(webhooks::list), web::post().to(webhooks::create)]);
+    let hook = [get().to(webhooks::get), web::patch().to(webhooks::change), web::delete().to(webhooks::remove)];
+    plain_at(cfg, "/admin/webhooks/{id}", "GET, HEAD, PATCH, DELETE", hook);
+    plain_at(cfg, "/admin/webhooks/{id}/secret", "POST, DELETE", [web::post().to(webhooks::rotate), web::delete().to(webhooks::rotated)]);
+    plain_at(cfg, "/admin/webhooks/{id}/dead", "GET, HEAD", [get().to(webhooks::dead)]);
+    plain_at(cfg, "/admin/webhooks/{id}/replay", "POST", [web::post().to(webhooks::replay)]);
+    plain_at(cfg, "/admin/incoming-hooks", "GET, HEAD, POST", [get().to(incoming::list), web::post().to(incoming::create)]);
+    plain_at(cfg, "/admin/incoming-hooks/{id}", "DELETE", [web::delete().to(incoming::revoke)]);
 }
 
 /// All routes of the operators' listener.
@@ -158,18 +313,23 @@ pub fn admin_routes(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig)
     move |cfg| {
         error::extractors(cfg, api.config.http.body_bytes_max);
         cfg.app_data(api);
-        plain_at(cfg, "/metrics", "GET, HEAD", [get().to(health::metrics_text)]);
-        plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
-        plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz)]);
-        plain_at(cfg, "/admin/users", "GET, HEAD, POST", [get().to(admin::list), web::post().to(admin::create)]);
-        plain_at(cfg, "/admin/users/{name}/disable", "POST", [web::post().to(admin::disable)]);
-        plain_at(cfg, "/admin/users/{name}/enable", "POST", [web::post().to(admin::enable)]);
-        plain_at(cfg, "/admin/users/{name}/password", "POST", [web::post().to(admin::password)]);
-        plain_at(cfg, "/admin/users/{name}/token", "POST", [web::post().to(admin::token)]);
-        plain_at(cfg, "/admin/audit", "GET, HEAD", [get().to(audit::list)]);
-        plain_at(cfg, "/admin/fault", "POST", [web::post().to(admin::fault)]);
+        operators(&mut Table::new(cfg));
         cfg.default_service(web::route().to(error::not_found));
     }
+}
+
+fn operators(cfg: &mut Table<'_>) {
+    plain_at(cfg, "/metrics", "GET, HEAD", [get().to(health::metrics_text)]);
+    plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
+    plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz)]);
+    plain_at(cfg, "/admin/users", "GET, HEAD, POST", [get().to(admin::list), web::post().to(admin::create)]);
+    plain_at(cfg, "/admin/users/{name}/disable", "POST", [web::post().to(admin::disable)]);
+    plain_at(cfg, "/admin/users/{name}/enable", "POST", [web::post().to(admin::enable)]);
+    plain_at(cfg, "/admin/users/{name}/password", "POST", [web::post().to(admin::password)]);
+    plain_at(cfg, "/admin/users/{name}/token", "POST", [web::post().to(admin::token)]);
+    plain_at(cfg, "/admin/audit", "GET, HEAD", [get().to(audit::list)]);
+    integrations(cfg);
+    plain_at(cfg, "/admin/fault", "POST", [web::post().to(admin::fault)]);
 }
 
 /// GET, and HEAD as GET without the body.
@@ -179,18 +339,19 @@ fn get() -> Route {
 
 fn resource<const N: usize>(path: &str, allow: &'static str, routes: [Route; N]) -> Resource {
     let resource = routes.into_iter().fold(web::resource(path), Resource::route);
-    let refuse = move |req: HttpRequest| async move { error::method_not_allowed(req.method(), allow) };
+    let refuse = move |req: HttpRequest| async move { error::other_method(req.method(), allow) };
     resource.default_service(web::to(refuse))
 }
 
 /// An address with the headers of every answer.
-fn plain_at<const N: usize>(cfg: &mut web::ServiceConfig, path: &str, allow: &'static str, routes: [Route; N]) {
-    cfg.service(resource(path, allow, routes).wrap(from_fn(plain)));
+fn plain_at<const N: usize>(table: &mut Table<'_>, path: &'static str, allow: &'static str, routes: [Route; N]) {
+    table.cfg.service(resource(path, allow, routes).wrap(from_fn(plain)));
 }
 
-/// An address of the API: counted, and limited per client address.
-fn api_at<const N: usize>(cfg: &mut web::ServiceConfig, path: &str, allow: &'static str, routes: [Route; N]) {
-    cfg.service(resource(path, allow, routes).wrap(from_fn(counted)));
+/// An address of the API: described by the document, counted, and limited per client address.
+fn api_at<const N: usize>(table: &mut Table<'_>, path: &'static str, allow: &'static str, routes: [Route; N]) {
+    table.described.push((path, allow));
+    table.cfg.service(resource(path, allow, routes).wrap(from_fn(counted)));
 }
 
 async fn plain<B: MessageBody>(req: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, actix_web::Error> {
@@ -210,17 +371,42 @@ async fn counted<B: MessageBody>(req: ServiceRequest, next: Next<B>) -> Result<S
     let begun = Instant::now();
     let method = req.method().clone();
     let path = req.match_pattern().unwrap_or_default();
-    let allowed = req.app_data::<web::Data<Api>>().map_or(Ok(()), |api| api.limits.http(address(req.request())));
-    let response = match allowed {
-        Ok(()) => plain(req, next).await?.map_into_left_body(),
-        Err(refused) => req.into_response(refused.error_response()).map_into_right_body(),
+    let api = api_of(req.request())?;
+    let cors = cors::headers(&method, req.headers(), &api.config.http.origins);
+    // A key that was looked up a moment ago is limited by itself, wherever its server stands.
+    let by_key = bearer(req.request()).is_some_and(|text| api.keys.known(text).is_some());
+    let allowed = if by_key { Ok(None) } else { api.limits.http(address(req.request())) };
+    let (mut response, standing) = match allowed {
+        Ok(standing) => (plain(req, next).await?.map_into_left_body(), standing),
+        Err(refused) => {
+            let full = Standing { limit: api.limits.http_burst(), remaining: 0, reset_s: 0 };
+            (req.into_response(refused.error_response()).map_into_right_body(), Some(full))
+        }
     };
+    say_standing(&mut response, standing);
+    for (name, value) in cors {
+        response.headers_mut().append(name, value);
+    }
     let status = response.status().as_u16();
     metrics().http_requests_total.of(&format!("{}xx", status / 100)).inc();
     metrics().http_request_duration_seconds.observe(begun.elapsed().as_secs_f64());
     // The pattern, not the path: paths hold names.
     tracing::debug!(%method, path, status, ms = begun.elapsed().as_millis() as u64, "request");
     Ok(response)
+}
+
+/// Says in the headers how many requests are left: to the address or to the user, whichever has fewer.
+fn say_standing<B>(response: &mut ServiceResponse<B>, address: Option<Standing>) {
+    let user = response.request().extensions().get::<Standing>().copied();
+    let Some(mut standing) = [address, user].into_iter().flatten().min_by_key(|s| s.remaining) else { return };
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        let wait = response.headers().get(header::RETRY_AFTER).and_then(|s| s.to_str().ok()?.parse().ok());
+        standing = Standing { remaining: 0, reset_s: wait.unwrap_or(standing.reset_s), ..standing };
+    }
+    let mut say = |name, value: u64| response.headers_mut().insert(HeaderName::from_static(name), value.into());
+    say("ratelimit-limit", standing.limit.into());
+    say("ratelimit-remaining", standing.remaining.into());
+    say("ratelimit-reset", standing.reset_s);
 }
 
 /// The address of the client a request comes from ([`peer`]).

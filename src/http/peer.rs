@@ -166,7 +166,7 @@ pub fn client(req: &HttpRequest) -> Client {
 pub fn origin_allowed(req: &HttpRequest, origins: &[String]) -> bool {
     let Some(origin) = req.headers().get(header::ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
-    origins.iter().any(|o| o == "*" || o.eq_ignore_ascii_case(origin)) || is_own(&client(req), host(req), origin)
+    super::cors::configured(origin, origins) || is_own(&client(req), host(req), origin)
 }
 
 fn host(req: &HttpRequest) -> Option<&str> {

@@ -2,6 +2,7 @@
 //! what it was told.
 
 use super::*;
+use crate::protocol::ops::PresenceState;
 use crate::storage::embedded::EmbeddedStore;
 use actix_http::Request;
 use actix_web::body::to_bytes;
@@ -19,6 +20,7 @@ struct FakeNode {
     ids: AtomicU64,
     revoked: Mutex<Vec<(UserId, Option<DeviceId>)>>,
     contacts: Mutex<Vec<(UserId, UserId)>>,
+    statuses: Mutex<Vec<(UserId, String)>>,
     status: Mutex<Option<NodeStatus>>,
 }
 
@@ -32,6 +34,16 @@ impl NodePort for FakeNode {
     }
     fn contacts_changed(&self, a: UserId, b: UserId) {
         self.contacts.lock().push((a, b));
+    }
+    async fn kind_for(&self, _: UserId, _: RoomId) -> Result<RoomKind, ApiError> {
+        Err(ApiError::new(Code::NotFound, "no room"))
+    }
+    fn status_changed(&self, user: UserId, status: String) {
+        self.statuses.lock().push((user, status));
+    }
+    async fn presence(&self, users: &[UserId]) -> Vec<PresencePush> {
+        let online = |user: &UserId| PresencePush { user: *user, state: PresenceState::Online, last_seen: 9, status: "here".into() };
+        users.iter().take(1).map(online).collect()
     }
     async fn ask(&self, _: Caller, request: ops::Request) -> Result<ops::Ok, ApiError> {
         Err(ApiError::new(Code::UnknownOp, request.op()))
@@ -50,6 +62,13 @@ struct World {
     _dir: tempfile::TempDir,
 }
 
+fn api(config: Config, store: Arc<EmbeddedStore>, node: Arc<FakeNode>, admin_token: &str) -> Result<Api, SetupError> {
+    let outbound = Arc::new(Outbound::new(&config.outbound).unwrap());
+    let webhooks = Arc::new(Webhooks::new(store.clone(), config.webhooks.clone()));
+    let pushes = Arc::new(Pushes::new(store.clone(), &config, outbound.clone(), &"7".repeat(64), String::new()).unwrap());
+    Api::new(Arc::new(config), store, Outside { outbound, pushes, webhooks }, node, &[1; 32], admin_token.into())
+}
+
 fn world_with(change: impl FnOnce(&mut Config)) -> World {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::default();
@@ -58,7 +77,7 @@ fn world_with(change: impl FnOnce(&mut Config)) -> World {
     change(&mut config);
     let store = EmbeddedStore::open(dir.path(), Default::default()).unwrap();
     let node = Arc::new(FakeNode::default());
-    let api = Api::new(Arc::new(config), store, node.clone(), &[1; 32], ADMIN.into()).unwrap();
+    let api = api(config, store, node.clone(), ADMIN).unwrap();
     World { api: web::Data::new(api), node, _dir: dir }
 }
 
@@ -250,11 +269,17 @@ async fn every_address_answers_other_methods_with_405_and_what_it_allows() {
         ("/v1/auth/login", "POST"),
         ("/v1/auth/refresh", "POST"),
         ("/v1/auth/logout", "POST"),
-        ("/v1/me", "GET, HEAD"),
+        ("/v1/me", "GET, HEAD, PATCH"),
+        ("/v1/users/5", "GET, HEAD"),
         ("/v1/users/by-name/alice", "GET, HEAD"),
         ("/v1/contacts", "GET, HEAD"),
+        ("/v1/contacts/presence", "GET, HEAD"),
         ("/v1/contacts/5", "PUT, DELETE"),
+        ("/v1/blocks", "GET, HEAD"),
         ("/v1/blocks/5", "PUT, DELETE"),
+        ("/v1/openapi.json", "GET, HEAD"),
+        ("/docs", "GET, HEAD"),
+        ("/docs/index.html", "GET, HEAD"),
         ("/livez", "GET, HEAD"),
         ("/readyz", "GET, HEAD"),
         ("/", "GET, HEAD"),
@@ -280,8 +305,12 @@ async fn every_address_answers_other_methods_with_405_and_what_it_allows() {
                 if allow.split(", ").any(|m| m == method) {
                     assert!(![404, 405].contains(&reply.status), "{method} {path}: {}", reply.status);
                 } else {
-                    reply.problem(405, "method_not_allowed");
-                    assert_eq!(reply.header("allow"), *allow, "{method} {path}");
+                    if method == "OPTIONS" {
+                        assert_eq!(reply.status, 204)
+                    } else {
+                        reply.problem(405, "method_not_allowed")
+                    }
+                    assert_eq!(reply.header("allow"), format!("{allow}, OPTIONS"), "{method} {path}");
                 }
             }
         }
@@ -334,7 +363,7 @@ async fn contacts_are_asked_accepted_ended_and_blocked() {
     let state = async |token: &str| {
         let reply = call(&app, with_token("GET", "/v1/contacts", token)).await;
         assert_eq!(reply.status, 200);
-        reply.body["contacts"]
+        reply.body["items"]
             .as_array()
             .unwrap()
             .first()
@@ -438,7 +467,7 @@ async fn operators_manage_accounts_and_nobody_else_does() {
     // Without a token configured nobody gets in, not even with an empty one.
     let dir = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(dir.path(), Default::default()).unwrap();
-    let api = Api::new(w.api.config.clone(), store, w.node.clone(), &[1; 32], String::new()).unwrap();
+    let api = api(Config::clone(&w.api.config), store, w.node.clone(), "").unwrap();
     let open = init_service(App::new().configure(admin_routes(web::Data::new(api)))).await;
     call(&open, with_token("GET", "/admin/users", "")).await.problem(401, "unauthorized");
     call(&open, request("GET", "/admin/users")).await.problem(401, "unauthorized");
@@ -481,3 +510,6 @@ async fn the_operators_listener_starts_on_a_free_port_and_answers() {
     assert_eq!(answer.await.unwrap(), "live\n");
     handle.stop(true).await;
 }
+
+mod conventions;
+mod people;

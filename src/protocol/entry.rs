@@ -7,9 +7,12 @@
 use super::ids::{ClientId, DeviceId, MessageId, Millis, RoomId, Seq, UserId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
 use std::fmt;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::{Ref, RefOr};
+use utoipa::{PartialSchema, ToSchema};
 
 /// One entry of a room's log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Entry {
     /// The room.
     pub room: RoomId,
@@ -63,7 +66,7 @@ fn empty_map<S: Serializer>(s: S) -> Result<S::Ok, S::Error> {
 pub const KINDS: &[&str] = &["message", "edit", "delete", "react", "pin", "member", "room", "call"];
 
 /// A message as its author sent it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Message {
     /// The text; may be empty when there are attachments or data.
     #[serde(default)]
@@ -86,7 +89,7 @@ pub struct Message {
 }
 
 /// A file that belongs to a message: where it is and what it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Attachment {
     /// Address of the file.
     pub url: String,
@@ -105,7 +108,7 @@ pub struct Attachment {
 pub type Opaque = String;
 
 /// A message's new text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Edit {
     /// The message.
     pub seq: Seq,
@@ -117,14 +120,14 @@ pub struct Edit {
 }
 
 /// A message that is acted on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Target {
     /// The message.
     pub seq: Seq,
 }
 
 /// A reaction to a message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct React {
     /// The message.
     pub seq: Seq,
@@ -135,7 +138,7 @@ pub struct React {
 }
 
 /// A pin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pin {
     /// The message.
     pub seq: Seq,
@@ -144,7 +147,7 @@ pub struct Pin {
 }
 
 /// How a membership changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     /// Came by itself.
@@ -176,7 +179,7 @@ pub enum Change {
 pub const FOREVER: Millis = 253_402_300_799_999;
 
 /// A change of one membership.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemberChange {
     /// Whose membership.
     pub user: UserId,
@@ -201,7 +204,7 @@ impl MemberChange {
 }
 
 /// A room's settings after a change; what is absent stayed as it was.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RoomChange {
     /// The kind; only in the entry that creates the room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -227,7 +230,7 @@ pub struct RoomChange {
 }
 
 /// What a room is for, and with it who may come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RoomKind {
     /// Two users; one room per pair. Nobody joins or is put out.
@@ -239,7 +242,7 @@ pub enum RoomKind {
 }
 
 /// What a member may do, from least to most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Reads only.
@@ -272,6 +275,41 @@ impl Body {
     /// Whether it counts in `n`.
     pub fn is_message(&self) -> bool {
         matches!(self, Body::Message(_))
+    }
+}
+
+/// As an OpenAPI document says it: an object with one member, the kind.
+impl PartialSchema for Body {
+    fn schema() -> RefOr<Schema> {
+        let part = |name: &str| Ref::from_schema_name(name);
+        ObjectBuilder::new()
+            .description(Some("What happened: one member, named after the kind. Later servers may add kinds."))
+            .property("message", part("Message"))
+            .property("edit", part("Edit"))
+            .property("delete", part("Target"))
+            .property("react", part("React"))
+            .property("pin", part("Pin"))
+            .property("member", part("MemberChange"))
+            .property("room", part("RoomChange"))
+            .property("call", ObjectBuilder::new().schema_type(Type::String))
+            .min_properties(Some(1))
+            .max_properties(Some(1))
+            .into()
+    }
+}
+impl ToSchema for Body {
+    fn schemas(found: &mut Vec<(String, RefOr<Schema>)>) {
+        fn add<T: ToSchema>(found: &mut Vec<(String, RefOr<Schema>)>) {
+            found.push((T::name().into(), T::schema()));
+            T::schemas(found);
+        }
+        add::<Message>(found);
+        add::<Edit>(found);
+        add::<Target>(found);
+        add::<React>(found);
+        add::<Pin>(found);
+        add::<MemberChange>(found);
+        add::<RoomChange>(found);
     }
 }
 

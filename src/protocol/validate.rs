@@ -192,6 +192,25 @@ fn own_presence(presence: &SetPresence) -> Verdict {
     plain("status", status)
 }
 
+/// Whether a profile may show this; what is absent stays as it is.
+///
+/// # Errors
+/// [`Code::Invalid`]; the message names the field.
+pub fn profile(display_name: Option<&str>, avatar_url: Option<&str>, status: Option<&str>) -> Verdict {
+    if let Some(text) = display_name.filter(|text| !text.is_empty()) {
+        require(text.trim() == text, || "display_name: must not begin or end with a space".into())?;
+        chars("display_name", text, NAME_CHARS_MAX)?;
+        plain("display_name", text)?;
+    }
+    if let Some(url) = avatar_url.filter(|url| !url.is_empty()) {
+        require(url.len() <= URL_BYTES_MAX, || format!("avatar_url: at most {URL_BYTES_MAX} bytes"))?;
+        require(is_address(url), || "avatar_url: expected http://…, https://… or a path that begins with /".into())?;
+    }
+    let status = status.unwrap_or_default();
+    chars("status", status, STATUS_CHARS_MAX)?;
+    plain("status", status)
+}
+
 fn resume_page(resume: &Resume) -> Verdict {
     let n = resume.rooms.len();
     require(n <= RESUME_PAGE_MAX, || format!("rooms: {n}; at most {RESUME_PAGE_MAX} a page"))?;

@@ -47,6 +47,7 @@ pub fn blank(room: RoomId) -> RoomRow {
         members: 0,
         owners: 0,
         applied: 0,
+        followed: Some(0),
         n: 0,
         at: 0,
         last_message: 0,

@@ -161,6 +161,9 @@ pub struct RoomRow {
     pub owners: u64,
     /// Everything up to this seq is applied: this row, membership, folded bodies, mentions (rule 11).
     pub applied: Seq,
+    /// What follows from entries outside the room (pushes, webhooks) is written down up to this seq. None: by a build that knew nothing of it.
+    #[serde(default)]
+    pub followed: Option<Seq>,
     /// Messages up to `applied`.
     pub n: u64,
     /// When the entry at `applied` was numbered.
@@ -325,6 +328,15 @@ pub struct UserRow {
     pub status: String,
     /// When it was last connected.
     pub last_seen: Millis,
+    /// Name to show; empty: the account's name. Here and not in a record of its own, because member lists read these rows anyway.
+    #[serde(default)]
+    pub display_name: String,
+    /// Where its picture is; empty: nowhere.
+    #[serde(default)]
+    pub avatar_url: String,
+    /// A program and no person.
+    #[serde(default)]
+    pub bot: bool,
 }
 
 /// A device that signed in, and its family of refresh tokens.
@@ -351,7 +363,7 @@ pub struct DeviceRow {
 }
 
 /// How two users stand, from one's point of view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ContactState {
     /// Asked; not answered yet.

@@ -69,11 +69,13 @@ tables! {
     RoomInvite = b'r', "room_invite", Compared;
     /// user → room: how much of it the user wants to be told of.
     Notify = b'n', "notify", Compared;
+    /// room → user: members of a channel who want to be told of every message.
+    RoomNotify = b'f', "room_notify", Compared;
     /// user → device: where pushes to it go.
     PushSubscription = b'p', "push_subscription", Compared;
     /// shard of the user → (user, device, room, seq): a push that is to be sent.
     PushJob = b'q', "push_job", Versioned;
-    /// user and method → Idempotency-Key: the answer that was given.
+    /// bucket of the user → user and Idempotency-Key: the answer that was given.
     Idempotency = b'y', "idempotency", Compared;
     /// → name and room: the directory of public channels.
     Directory = b'd', "directory", Versioned;

@@ -18,6 +18,7 @@ const ORDER: &[&[&str]] = &[
     &["telemetry"],
     &["storage", "outbound"],
     &["auth", "cluster"],
+    &["push", "webhooks"],
     &["bus"],
     &["actors"],
     &["http"],

@@ -3,6 +3,8 @@
 
 mod cli;
 mod config;
+mod docs_curl;
+mod embedding;
 mod golden;
 mod house;
 mod house_docs;
@@ -12,11 +14,14 @@ mod powercut_tool;
 mod presence;
 mod promises;
 mod proxy;
+mod push;
 mod readme;
 mod rights;
 mod rooms;
+mod schemathesis;
 mod seen;
 mod socket;
 mod strangers;
 mod support;
 mod tls;
+mod webhooks;

@@ -12,18 +12,18 @@ use std::time::Duration;
 /// Installing a package from a slow registry, once, or a whole run of a script.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-fn scripts() -> PathBuf {
+pub fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/strangers")
 }
 
-async fn run(what: &str, mut command: Command) -> Output {
+pub async fn run(what: &str, mut command: Command) -> Output {
     // The scripts end by themselves within their own time; so does pip.
     let output = tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(move || command.output())).await;
     let output = output.unwrap_or_else(|_| panic!("{what} did not end within {PATIENCE:?}")).expect("no panic");
     output.unwrap_or_else(|e| panic!("{what} cannot be run: {e}"))
 }
 
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -63,15 +63,15 @@ async fn the_websocket_of_node_speaks_with_us() {
 
 #[tokio::test]
 async fn the_websockets_of_python_speak_with_us() {
-    let python = python_with_packages().await;
+    let python = python_with("strangers-venv", &["websockets==15.0.1", "msgpack==1.1.0"]).await;
     let mut command = Command::new(python);
     command.arg(scripts().join("python_websockets.py"));
     talks("Python websockets", command).await;
 }
 
-/// A Python with the packages, made once per target directory.
-async fn python_with_packages() -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("strangers-venv");
+/// A Python with the packages, made once per target directory under the name.
+pub async fn python_with(name: &str, packages: &[&str]) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let (python, done) = (dir.join("bin/python"), dir.join("complete"));
     if done.exists() {
         return python;
@@ -81,10 +81,10 @@ async fn python_with_packages() -> PathBuf {
     let made = run("python3 -m venv", venv).await;
     assert!(made.status.success(), "python3 cannot make a virtual environment (Debian: python3-venv): {}", said(&made));
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "websockets==15.0.1", "msgpack==1.1.0"]);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages);
     let installed = run("pip install", pip).await;
-    let why = "websockets and msgpack cannot be installed from the package index; this test needs it once";
-    assert!(installed.status.success(), "{why}:\n{}", said(&installed));
+    let why = "cannot be installed from the package index; this test needs it once";
+    assert!(installed.status.success(), "{packages:?} {why}:\n{}", said(&installed));
     std::fs::write(&done, "").expect("written");
     python
 }

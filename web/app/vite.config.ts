@@ -6,6 +6,7 @@ const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const server = process.env.HUBBUB_URL ?? "http://127.0.0.1:8080";
 
 export default defineConfig({
+  logLevel: "warn",
   plugins: [react()],
   // The client comes from its sources, so that nothing has to be built before.
   resolve: { conditions: ["hubbub-source", "module", "browser", "import", "default"] },
@@ -18,6 +19,8 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     sourcemap: false,
     manifest: true,
+    // The emoji are one large table, loaded when it is opened.
+    chunkSizeWarningLimit: 700,
     rolldownOptions: {
       input: { app: here("index.html"), sw: here("src/sw/sw.ts") },
       output: {

@@ -5,6 +5,7 @@ use super::super::ids::{DeviceId, MessageId, Millis, RoomId, Seq, UserId};
 use super::{FieldReader, PresenceState};
 use crate::error::{ApiError, Code};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A reply or a push of the server. `op` is the variant's name in lower case. Decoding is by `op` and not derived: serde
 /// would buffer the fields first, and ids do not survive that in MessagePack.
@@ -200,7 +201,7 @@ pub struct Resumed {
 }
 
 /// A user's cursors in a room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CursorShown {
     /// The room.
     pub room: RoomId,
@@ -237,7 +238,7 @@ pub struct Receipt {
 }
 
 /// See [`Push::Presence`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PresencePush {
     /// Who.
     pub user: UserId,
@@ -258,7 +259,7 @@ pub struct Drain {
 }
 
 /// A message as it is now: edits, deletion, reactions and pin folded in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Shown {
     /// The entry as it was sent; a deleted message's body is empty.
     pub entry: Entry,
@@ -277,7 +278,7 @@ pub struct Shown {
 }
 
 /// One emoji's reactions to a message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reaction {
     /// The emoji.
     pub emoji: String,
@@ -286,7 +287,7 @@ pub struct Reaction {
 }
 
 /// A room as the room list shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RoomSummary {
     /// The room.
     pub room: RoomId,
@@ -341,7 +342,7 @@ fn is_zero<N: Default + PartialEq>(n: &N) -> bool {
 }
 
 /// A member as the member list shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemberShown {
     /// Who.
     pub user: UserId,

@@ -4,6 +4,7 @@
 use super::super::entry::{Attachment, Opaque, Role, RoomKind};
 use super::super::ids::{ClientId, Millis, RoomId, Seq, UserId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// No fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,7 +154,7 @@ pub struct MoveCursor {
 }
 
 /// What a user is, as contacts see it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PresenceState {
     /// No device is connected.

@@ -51,6 +51,7 @@ pub fn room_row(room: RoomId, applied: Seq) -> RoomRow {
         members: 3,
         owners: 1,
         applied,
+        followed: Some(applied),
         n: applied,
         at: 1_700_000_000_000,
         last_message: applied,
@@ -76,6 +77,9 @@ pub fn user(id: u64, name: &str) -> UserRow {
         created: 5,
         status: String::new(),
         last_seen: 0,
+        display_name: String::new(),
+        avatar_url: String::new(),
+        bot: false,
     }
 }
 

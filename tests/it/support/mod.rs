@@ -8,10 +8,13 @@
 mod client;
 mod node;
 mod raw;
+mod receiver;
+pub mod vendor;
 
 pub use client::{TestClient, judge};
 pub use node::{Builder, TestNode, TestUser};
 pub use raw::{Frame, RawSocket, Response, http, metric_is};
+pub use receiver::{Received, Receiver, Reply};
 
 use std::time::Duration;
 

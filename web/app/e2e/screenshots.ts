@@ -81,7 +81,7 @@ async function shoot(page: Page, name: string) {
 }
 
 test("pictures of the main screens", async ({ browser }) => {
-  test.setTimeout(180_000);
+  test.setTimeout(90_000);
   const server = await Server.start();
   const { rooms } = await world(server);
   for (const theme of ["light", "dark"] as const) {
@@ -101,6 +101,7 @@ test("pictures of the main screens", async ({ browser }) => {
     await shoot(page, `thread-${theme}`);
     if (theme === "light") {
       await page.keyboard.press("Control+k");
+      await expect(page.locator("dialog[open]")).toBeVisible();
       await shoot(page, "switcher-light");
       await page.keyboard.press("Escape");
       await page.locator(".composer").first().getByRole("button", { name: "Insert emoji" }).click();

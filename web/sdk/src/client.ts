@@ -59,6 +59,7 @@ export class Client {
   #writer = true;
   /** The store lacks something that is held here. */
   #behind = false;
+  #failing = false;
   #writing: Promise<void> = Promise.resolve();
   #nextWrite: Promise<void> | undefined;
   #typed = new Map<Id, number>();
@@ -406,7 +407,9 @@ export class Client {
       this.#nextWrite = undefined;
       const writes = this.#replica.takeWrites();
       if (!this.#writer || writes.length === 0) return undefined;
-      return this.#write(this.#behind ? [...this.#all(), ...writes] : writes);
+      const behind = this.#behind;
+      this.#behind = false;
+      return this.#write(behind ? [...this.#all(), ...writes] : writes);
     });
     return (this.#writing = this.#nextWrite);
   }
@@ -414,11 +417,12 @@ export class Client {
   async #write(writes: readonly Write[]): Promise<void> {
     try {
       await this.#store.write(writes);
-      this.#behind = false;
+      this.#failing = false;
     } catch (e) {
-      // It goes on in memory; the next write that succeeds stores all of it. Told once, not at every write.
-      if (!this.#behind) this.#events.emit("error", asError(e, "storage", "later"));
+      // It goes on in memory; the next write stores all of it. Told once, not at every write.
       this.#behind = true;
+      if (!this.#failing) this.#events.emit("error", asError(e, "storage", "later"));
+      this.#failing = true;
     }
   }
 

@@ -13,7 +13,7 @@ export type Format = "json" | "msgpack";
 export const subprotocol = (format: Format): string => `hubbub.v1.${format}`;
 
 /** By name; with `[]` for what stands in a list of that name (`mentions` is also a number). */
-const IDS = new Set(["room", "user", "device", "id", "by", "peer", "users[]", "mentions[]", "members[]", "members[][]"]);
+const IDS = new Set(["room", "user", "device", "id", "by", "link_by", "peer", "users[]", "mentions[]", "members[]", "members[][]"]);
 
 /** Writes a client's frame. */
 export function encode(format: Format, frame: RequestFrame): string | Uint8Array<ArrayBuffer> {

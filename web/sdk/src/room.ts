@@ -7,12 +7,14 @@
  */
 import { changed, fresh, shown, target } from "./fold.js";
 import type { Message, Room, SavedRoom } from "./state.js";
-import type { Entry, Id, Member, Replies, Requests, RoomPush, RoomSummary, Seq } from "./types.js";
+import type { Body, Entry, Id, Member, Replies, Requests, RoomPush, RoomSummary, Seq } from "./types.js";
 
 export const KEPT = 500;
 export const OPEN_MAX = 200_000;
 /** Messages of a room that are stored. */
 export const STORED = 200;
+/** The end of a mute that has none, as the server tells it. */
+const FOREVER = 253_402_300_799_999;
 const HAPPENINGS_MAX = 100;
 const RECENT_MAX = 1_000;
 
@@ -24,7 +26,7 @@ export interface Range {
 
 const BLANK: Omit<Room, "room"> = {
   kind: "group", name: "", topic: "", role: "member", head: 0, n: 0, at: 0, read: 0, unread: 0, mentions: 0,
-  archived: false, slowModeS: 0, receipts: {}, happenings: [], known: false,
+  archived: false, unlisted: false, slowModeS: 0, receipts: {}, happenings: [], known: false,
 };
 
 export class RoomState {
@@ -107,18 +109,30 @@ export class RoomState {
     }
     if (member || room) this.set({ happenings: [...this.view.happenings.slice(1 - HAPPENINGS_MAX), entry] });
     if (room) {
-      const { kind, name, topic, archived, slow_mode_s: slowModeS } = room;
-      this.set(given({ kind, name, topic, archived, slowModeS }));
+      const { kind, name, topic, archived, unlisted, slow_mode_s: slowModeS } = room;
+      this.set(given({ kind, name, topic, archived, unlisted, slowModeS }));
     }
     if (!member) return;
-    const { user, change, role } = member;
-    if (user === me && role) this.set({ role });
+    this.#membership(member, me);
+    // Who gives a room away is an admin from then on.
+    if (member.change === "transfer") this.#membership({ user: entry.by, change: "role", role: "admin" }, me);
+  }
+
+  #membership({ user, change, role, until }: NonNullable<Body["member"]>, me: Id | undefined): void {
+    // A mute without an end, and one that a new role has ended, are told by the server's next summary.
+    const muted = change === "mute" ? { muted_until: until ?? FOREVER } : {};
+    if (user === me) {
+      const { mutedUntil, ...rest } = this.view;
+      const stays = change !== "unmute" && mutedUntil !== undefined ? { mutedUntil } : {};
+      this.view = { ...rest, ...stays, ...given({ role, mutedUntil: muted.muted_until }) };
+    }
     if (!this.members) return;
     this.members = new Map(this.members);
     if (change === "leave" || change === "kick" || change === "ban") this.members.delete(user);
     else if (change !== "unban") {
-      const before = this.members.get(user);
-      this.members.set(user, { user, name: before?.name ?? "", role: role ?? before?.role ?? "member" });
+      const { muted_until: before, ...known } = this.members.get(user) ?? { user, name: "", role: "member" as const };
+      const stays = change !== "unmute" && before !== undefined ? { muted_until: before } : {};
+      this.members.set(user, { ...known, ...stays, ...muted, ...given({ role }) });
     }
   }
 
@@ -146,11 +160,13 @@ export class RoomState {
 
   /** Takes in the server's summary: what the room is called and what is unread, not what is in it. */
   summary(told: RoomSummary): void {
-    const { kind, name, topic = "", peer, role, n, at, read, unread, mentions, last, archived, slow_mode_s: slowModeS } = told;
+    const { kind, name, topic = "", peer, role, n, at, read, unread, mentions, last, members, archived = false, unlisted = false } = told;
+    const { slow_mode_s: slowModeS = 0, muted_until: mutedUntil } = told;
     // What is older than what is held says nothing new; a read cursor of one's own may be ahead of the server's.
     if (told.head < this.view.head) return this.set({ known: true, kind, role, ...given({ peer }) });
     const ahead = this.view.read > read;
-    this.set({ kind, name, topic, role, n: Math.max(n, this.view.n), at, known: true, ...given({ peer, archived, slowModeS }) });
+    const { mutedUntil: _, ...rest } = this.view;
+    this.view = { ...rest, kind, name, topic, role, n: Math.max(n, rest.n), at, archived, unlisted, slowModeS, known: true, ...given({ peer, members, mutedUntil }) };
     const newest = last && shown(last);
     if (newest) this.set({ last: newest });
     if (ahead) return;

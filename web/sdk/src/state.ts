@@ -92,8 +92,15 @@ export interface Room {
   readonly unread: number;
   readonly mentions: number;
   readonly last?: Message;
+  /** How many members, as the server last said. */
+  readonly members?: number;
   readonly archived: boolean;
+  /** Not in the directory of channels. */
+  readonly unlisted: boolean;
+  /** One message in so many seconds, for members; 0: as many as one likes. */
   readonly slowModeS: number;
+  /** One may not write before. */
+  readonly mutedUntil?: Millis;
   /** The other members' cursors as far as they were told, by user. */
   readonly receipts: Readonly<Record<Id, Readonly<{ read: Seq; delivered: Seq }>>>;
   /** What happened beside messages since this client came: memberships, settings. The newest hundred. */

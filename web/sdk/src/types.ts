@@ -17,7 +17,7 @@ export type Millis = number;
 export type RoomKind = "direct" | "group" | "channel";
 export type Role = "reader" | "member" | "moderator" | "admin" | "owner";
 export type PresenceState = "offline" | "away" | "busy" | "online";
-export type MemberChange = "join" | "invite" | "leave" | "kick" | "ban" | "unban" | "role" | "mute" | "unmute";
+export type MemberChange = "join" | "invite" | "leave" | "kick" | "ban" | "unban" | "role" | "mute" | "unmute" | "transfer";
 export type Retry = "never" | "now" | "later";
 
 export interface Attachment {
@@ -47,8 +47,9 @@ export interface Body {
   delete?: { seq: Seq };
   react?: { seq: Seq; emoji: string; on: boolean };
   pin?: { seq: Seq; on: boolean };
-  member?: { user: Id; change: MemberChange; role?: Role; until?: Millis };
-  room?: { kind?: RoomKind; name?: string; topic?: string; members?: [Id, Role][]; slow_mode_s?: number; archived?: boolean };
+  /** `until`: when a mute ends by itself; `link_by`: who made the invite link that the user joined by. */
+  member?: { user: Id; change: MemberChange; role?: Role; until?: Millis; link_by?: Id };
+  room?: { kind?: RoomKind; name?: string; topic?: string; members?: [Id, Role][]; slow_mode_s?: number; archived?: boolean; unlisted?: boolean };
   call?: string;
   unknown?: Record<string, never>;
 }
@@ -95,14 +96,20 @@ export interface RoomSummary {
   unread: number;
   mentions: number;
   last?: Shown;
+  /** How many. */
+  members?: number;
   slow_mode_s?: number;
   archived?: boolean;
+  unlisted?: boolean;
+  /** One's own mute. */
+  muted_until?: Millis;
 }
 
 export interface Member {
   user: Id;
   name: string;
   role: Role;
+  muted_until?: Millis;
 }
 
 export interface Presence {
@@ -145,7 +152,7 @@ export interface Requests {
   create: { kind: RoomKind; name?: string; topic?: string; members?: Id[]; cid: Cid };
   join: { room: Id } & Once;
   leave: { room: Id } & Once;
-  invite: { room: Id; user: Id } & Once;
+  invite: { room: Id; user: Id; role?: Role } & Once;
   kick: { room: Id; user: Id } & Once;
   ban: { room: Id; user: Id } & Once;
   unban: { room: Id; user: Id } & Once;
@@ -153,7 +160,7 @@ export interface Requests {
   mute: { room: Id; user: Id; until?: Millis } & Once;
   unmute: { room: Id; user: Id } & Once;
   transfer: { room: Id; user: Id } & Once;
-  update: { room: Id; name?: string; topic?: string; slow_mode_s?: number; archived?: boolean } & Once;
+  update: { room: Id; name?: string; topic?: string; slow_mode_s?: number; archived?: boolean; unlisted?: boolean } & Once;
 }
 
 export type Op = keyof Requests;

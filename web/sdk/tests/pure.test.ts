@@ -47,6 +47,28 @@ describe("a room", () => {
     expect(state.view.last).toMatchObject({ deleted: 8 });
   });
 
+  test("follows settings, mutes and the room's being given away", () => {
+    const state = room(says(1, "one"));
+    state.members = new Map([ME, "8"].map((user) => [user, { user, name: user, role: "member" }]));
+    const member = (seq: number, body: Body["member"], by = "8") => state.apply(entry(seq, { member: body } as Body, by), ME);
+    state.apply(entry(2, { room: { slow_mode_s: 30, archived: true, unlisted: true } }), ME);
+    expect(state.view).toMatchObject({ slowModeS: 30, archived: true, unlisted: true });
+    member(3, { user: ME, change: "mute", until: 500 });
+    expect([state.view.mutedUntil, state.members.get(ME)?.muted_until]).toEqual([500, 500]);
+    member(4, { user: ME, change: "unmute" });
+    expect([state.view.mutedUntil, state.members.get(ME)?.muted_until]).toEqual([undefined, undefined]);
+    member(5, { user: ME, change: "transfer", role: "owner" });
+    expect([state.view.role, state.members.get("8")?.role]).toEqual(["owner", "admin"]);
+    member(6, { user: "8", change: "transfer", role: "owner" }, ME);
+    expect([state.view.role, state.members.get("8")?.role]).toEqual(["admin", "owner"]);
+    // The server's word is the whole of it: what it does not name is not so.
+    state.standing({
+      op: "room", room: "5", standing: "catch_up", from: 6, head: 6,
+      summary: { room: "5", kind: "group", name: "x", role: "admin", head: 6, n: 1, at: 9, read: 0, unread: 1, mentions: 0, members: 2, muted_until: 900 },
+    });
+    expect(state.view).toMatchObject({ slowModeS: 0, archived: false, unlisted: false, members: 2, mutedUntil: 900 });
+  });
+
   test("an entry of an unknown kind counts", () => {
     const state = room(says(1, "one"), entry(2, { dance: {} } as Body, "8", 1));
     expect(state.view).toMatchObject({ head: 2, n: 1 });

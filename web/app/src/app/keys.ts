@@ -31,8 +31,8 @@ export function useKeys() {
       const target = e.target instanceof HTMLElement ? e.target : undefined;
       const writing = target?.matches("input, textarea, select, [contenteditable]") ?? false;
       const deed = deedOf(e, writing);
-      // Within a dialog its own keys go first: it closes by itself.
-      const inDialog = target?.closest("dialog") != null;
+      // While a dialog is open its own keys go first: it closes by itself.
+      const inDialog = document.querySelector("dialog[open]") !== null;
       if (!deed || (inDialog && deed !== "switcher")) return;
       if (act(deed, store.getState(), store.dispatch)) e.preventDefault();
     };

@@ -3,54 +3,61 @@ import { IDBFactory } from "fake-indexeddb";
 import "fake-indexeddb/auto";
 import { offline, type Channel, type Locks } from "../../src/offline/index.js";
 
-interface Waiting {
+interface Asking {
   run(): Promise<void>;
-  signal: AbortSignal | undefined;
+  dead: boolean;
 }
 
-/** Web Locks: one holder a name, the others in line. */
+/** Web Locks: one holder a name, the others in line behind it. */
 class FakeLocks {
-  readonly #lines = new Map<string, Waiting[]>();
+  readonly #lines = new Map<string, Asking[]>();
 
-  request(name: string, options: { signal?: AbortSignal } | (() => unknown), work?: () => unknown): Promise<unknown> {
-    const [callback, signal] = typeof options === "function" ? [options, undefined] : [work as () => unknown, options.signal];
+  #of(name: string): Asking[] {
+    const line = this.#lines.get(name) ?? [];
+    this.#lines.set(name, line);
+    return line;
+  }
+
+  request(name: string, { signal }: { signal?: AbortSignal }, work: () => unknown): Promise<unknown> {
+    const line = this.#of(name);
     return new Promise((resolve, reject) => {
-      const line = this.#lines.get(name) ?? [];
-      this.#lines.set(name, line);
-      const waiting: Waiting = {
-        signal,
+      const asking: Asking = {
+        dead: false,
         run: async () => {
           try {
-            resolve(await callback());
+            resolve(await work());
           } catch (e) {
             reject(e as Error);
           }
-          line.shift();
-          void line[0]?.run();
+          if (!asking.dead) this.#next(line);
         },
       };
       signal?.addEventListener("abort", () => {
-        const at = line.indexOf(waiting);
-        if (at > 0) {
-          line.splice(at, 1);
-          reject(new DOMException("given up", "AbortError"));
-        }
+        const at = line.indexOf(asking);
+        // The holder lets go by itself.
+        if (at <= 0) return;
+        line.splice(at, 1);
+        reject(new DOMException("given up", "AbortError"));
       });
-      if (line.push(waiting) === 1) void waiting.run();
+      if (line.push(asking) === 1) void asking.run();
     });
   }
 
-  /** Its holder has died: what it was doing goes on for nobody. */
-  die(name: string): void {
-    const line = this.#lines.get(name) ?? [];
-    const next = line[1];
+  #next(line: Asking[]): void {
     line.shift();
-    // The dead one's turn ends nothing any more.
-    this.#lines.set(name, [...line]);
-    const alive = this.#lines.get(name) as Waiting[];
-    line.length = 0;
-    line.push(...alive);
-    void next?.run();
+    void line[0]?.run();
+  }
+
+  /** Who holds or waits for a name. */
+  line(name: string): number {
+    return this.#of(name).length;
+  }
+
+  /** Its holder has died: whatever it still does, it holds nothing any more. */
+  die(name: string): void {
+    const line = this.#of(name);
+    if (line[0]) line[0].dead = true;
+    this.#next(line);
   }
 }
 
@@ -89,9 +96,18 @@ export class Browser {
       return made;
     };
     const parts = offline(name, { indexedDB: this.indexedDB, locks: this.locks as unknown as Locks, channel });
+    const { store } = parts;
+    let dead = false;
     return {
       ...parts,
+      store: {
+        load: () => store.load(),
+        // What a dead tab wants to write is never written.
+        write: (writes) => (dead ? new Promise(() => {}) : store.write(writes)),
+        close: () => store.close(),
+      },
       kill: (leads) => {
+        dead = true;
         for (const each of channels) each.close();
         if (leads) this.locks.die(name);
       },

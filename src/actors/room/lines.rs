@@ -1,0 +1,66 @@
+//! How requests come in and wait: in the room's queue, or not at all.
+
+use super::{APPLYING_MAX, Next, Phase, Room, RoomMsg};
+use crate::error::{ApiError, Code};
+use crate::protocol::ops::Request;
+use actix::prelude::*;
+use std::time::Instant;
+
+impl Room {
+    pub(super) fn is_writing(&self) -> bool {
+        matches!(&self.phase, Phase::Ready(ready) if ready.writing.is_some())
+    }
+
+    pub(super) fn enqueue(&mut self, msg: RoomMsg) {
+        if self.queue.len() >= self.local.node.config.rooms.waiting_max || self.local.applying.get() > APPLYING_MAX {
+            msg.refuse(ApiError::new(Code::Busy, "too much is waiting in this room; try again in a moment"));
+        } else {
+            self.queue.push_back(msg);
+        }
+    }
+
+    /// Answers what needs neither an append nor a look at the store while a batch is being written, however long that takes: reading and
+    /// typing go on when the disk does not. Gives back what must wait its turn.
+    pub(super) fn at_once(&mut self, msg: RoomMsg, ctx: &mut Context<Self>) -> Option<RoomMsg> {
+        let Phase::Ready(ready) = &self.phase else { return Some(msg) };
+        let user = match &msg {
+            RoomMsg::Verdict { user, .. } => *user,
+            RoomMsg::Ask(ask) if matches!(ask.request, Request::Typing(_)) => ask.caller.user,
+            _ => return Some(msg),
+        };
+        let known = ready.log.place(user).is_some() && !ready.log.standing_in_flight(user);
+        // What was searched is for the request at the front of the queue.
+        if ready.writing.is_none() || ready.log.kind().is_none() || !known || ready.searched.is_some() {
+            return Some(msg);
+        }
+        match self.decide(msg, ctx) {
+            Next::Wait(msg) => Some(msg),
+            Next::Done | Next::Append { .. } => None,
+        }
+    }
+}
+
+impl Handler<RoomMsg> for Room {
+    type Result = ();
+    fn handle(&mut self, msg: RoomMsg, ctx: &mut Self::Context) {
+        self.active = Instant::now();
+        match msg {
+            RoomMsg::Stop => self.stopping = true,
+            RoomMsg::Panic => panic!("a test asked the room to panic"),
+            RoomMsg::Wake => {}
+            RoomMsg::Verdict { .. } | RoomMsg::Ask(_) if self.is_writing() => match self.at_once(msg, ctx) {
+                None => return,
+                Some(msg) => self.enqueue(msg),
+            },
+            msg => self.enqueue(msg),
+        }
+        if let Phase::ReadOnly(_, _, retry_at) = &self.phase
+            && *retry_at <= self.active
+            && !self.queue.iter().all(|m| matches!(m, RoomMsg::Verdict { .. }))
+        {
+            // Somebody wants to write: perhaps the log can be written again.
+            return self.load(ctx);
+        }
+        self.pump(ctx);
+    }
+}

@@ -1,0 +1,205 @@
+//! Subscriptions: where the pushes for a device go. One per device; it ends with the device.
+//!
+//! Who has one is asked with every message whose recipient is away, so the answers are kept in memory, "none" too: bounded, forgotten
+//! at a change on this node, and after a while for changes on others. Nothing of a room's members is read from disk per message.
+
+use super::user_key;
+use crate::auth::sessions::DEVICES_MAX;
+use crate::protocol::ids::{DeviceId, Millis, UserId};
+use crate::storage::records::{decode, encode};
+use crate::storage::{Result, StorageError, Store, Table};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use url::Url;
+
+/// Users whose subscriptions are kept in memory: about 100 bytes each, without their subscriptions.
+const USERS_KEPT: usize = 100_000;
+/// How long they are kept: a change on another node is seen after this.
+const KEPT: Duration = Duration::from_secs(60);
+/// Users that are read beside each other.
+const READS_AT_ONCE: usize = 64;
+/// Changes of one record that may collide before the caller is told to try again.
+const TRIES: usize = 8;
+
+/// Where to.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// A Web Push service (RFC 8030).
+    Web(Web),
+    /// The embedder's gateway, which knows the device by this token.
+    Gateway {
+        /// Whatever the gateway needs: an APNs or FCM token.
+        token: String,
+    },
+}
+
+/// A browser's subscription, as `PushSubscription.toJSON()` gives it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Web {
+    /// Its address at the push service. Whoever knows it can send to it, so it is shown to nobody.
+    pub endpoint: String,
+    /// The browser's public key: an uncompressed point on P-256, base64url.
+    pub p256dh: String,
+    /// The browser's authentication secret: 16 bytes, base64url.
+    pub auth: String,
+}
+
+impl Target {
+    /// Who is called for it: a push service's origin, or the gateway. Attempts are counted by it.
+    pub fn host(&self) -> String {
+        match self {
+            Target::Web(web) => Url::parse(&web.endpoint).map(|url| url.origin().ascii_serialization()).unwrap_or_default(),
+            Target::Gateway { .. } => "gateway".into(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What opens it is nobody's business, the log's least of all.
+        f.write_str(match self {
+            Target::Web(_) => "Web(***)",
+            Target::Gateway { .. } => "Gateway(***)",
+        })
+    }
+}
+
+/// A subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// Whose device.
+    pub device: DeviceId,
+    /// Where to.
+    pub target: Target,
+    /// When it was made or last changed.
+    pub created: Millis,
+}
+
+type Known = (Arc<[Subscription]>, Instant);
+
+#[derive(Default)]
+struct Cache {
+    known: HashMap<UserId, Known>,
+    /// Grows with every change: what was read before one is not kept.
+    changes: u64,
+}
+
+/// All of them.
+pub struct Subscriptions {
+    store: Arc<dyn Store>,
+    cache: Mutex<Cache>,
+}
+
+fn key(device: DeviceId) -> [u8; 8] {
+    device.0.to_be_bytes()
+}
+
+impl Subscriptions {
+    /// Over a store.
+    pub fn new(store: Arc<dyn Store>) -> Subscriptions {
+        Subscriptions { store, cache: Mutex::default() }
+    }
+
+    /// A user's subscriptions, ascending by device. A user has as many at most as devices.
+    pub async fn list(&self, user: UserId) -> Result<Vec<Subscription>> {
+        let rows = self.store.records(Table::PushSubscription, &user_key(user), None, DEVICES_MAX).await?;
+        rows.iter().map(|(_, row)| decode(row)).collect()
+    }
+
+    /// A device's subscription.
+    pub async fn get(&self, user: UserId, device: DeviceId) -> Result<Option<Subscription>> {
+        let row = self.store.record(Table::PushSubscription, &user_key(user), &key(device)).await?;
+        row.map(|row| decode(&row)).transpose()
+    }
+
+    /// Those of the users who have any, with them.
+    pub async fn of(&self, users: &[UserId]) -> Result<Vec<(UserId, Arc<[Subscription]>)>> {
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        let changes = {
+            let cache = self.cache.lock();
+            for user in users {
+                match cache.known.get(user) {
+                    Some((subscriptions, at)) if at.elapsed() < KEPT => {
+                        if !subscriptions.is_empty() {
+                            found.push((*user, subscriptions.clone()));
+                        }
+                    }
+                    _ => missing.push(*user),
+                }
+            }
+            cache.changes
+        };
+        for users in missing.chunks(READS_AT_ONCE) {
+            let at = Instant::now();
+            let read = futures_util::future::try_join_all(users.iter().map(|user| self.list(*user))).await?;
+            let read: Vec<(UserId, Arc<[Subscription]>)> = users.iter().copied().zip(read.into_iter().map(Arc::from)).collect();
+            self.keep(&read, at, changes);
+            found.extend(read.into_iter().filter(|(_, subscriptions)| !subscriptions.is_empty()));
+        }
+        Ok(found)
+    }
+
+    fn keep(&self, read: &[(UserId, Arc<[Subscription]>)], at: Instant, changes: u64) {
+        let mut cache = self.cache.lock();
+        if cache.changes != changes {
+            return;
+        }
+        if cache.known.len() + read.len() > USERS_KEPT {
+            cache.known.retain(|_, (_, at)| at.elapsed() < KEPT);
+            if cache.known.len() + read.len() > USERS_KEPT {
+                cache.known.clear();
+            }
+        }
+        cache.known.extend(read.iter().map(|(user, subscriptions)| (*user, (subscriptions.clone(), at))));
+    }
+
+    fn changed(&self, user: UserId) {
+        let mut cache = self.cache.lock();
+        cache.changes += 1;
+        cache.known.remove(&user);
+    }
+
+    /// Sets a device's subscription, in place of the one it had.
+    pub async fn put(&self, user: UserId, subscription: &Subscription) -> Result<()> {
+        self.replace(user, subscription.device, Some(subscription)).await
+    }
+
+    /// Ends a device's subscription.
+    pub async fn remove(&self, user: UserId, device: DeviceId) -> Result<()> {
+        self.replace(user, device, None).await
+    }
+
+    /// Ends all subscriptions of a user.
+    pub async fn remove_all(&self, user: UserId) -> Result<()> {
+        for subscription in self.list(user).await? {
+            self.remove(user, subscription.device).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a subscription if it is still this one: a newer one of the device stays.
+    pub async fn end(&self, user: UserId, subscription: &Subscription) -> Result<()> {
+        let was = Some(encode(subscription));
+        self.store.replace_record(Table::PushSubscription, &user_key(user), &key(subscription.device), was, None).await?;
+        self.changed(user);
+        Ok(())
+    }
+
+    async fn replace(&self, user: UserId, device: DeviceId, now: Option<&Subscription>) -> Result<()> {
+        let now = now.map(encode);
+        for _ in 0..TRIES {
+            let was = self.store.record(Table::PushSubscription, &user_key(user), &key(device)).await?;
+            let done =
+                was == now || self.store.replace_record(Table::PushSubscription, &user_key(user), &key(device), was, now.clone()).await?;
+            self.changed(user);
+            if done {
+                return Ok(());
+            }
+        }
+        Err(StorageError::Busy("the subscription is being changed by others"))
+    }
+}

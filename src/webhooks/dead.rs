@@ -1,0 +1,156 @@
+//! Dead letters: events that a receiver did not accept in time, or not at all. Kept in the order of their entries' time, the oldest dropped
+//! and counted when there are `webhooks.dead_max`; sent again when an operator says so.
+
+use super::{HookId, Job, Live, PAGE, Webhooks, failed};
+use crate::error::{ApiError, Code};
+use crate::protocol::ids::{Millis, RoomId, Seq};
+use crate::storage::records::{decode, encode};
+use crate::storage::{RecordWrite, Result, Table};
+use crate::telemetry::metrics;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::Ordering;
+
+/// Why an event was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// Attempts since the process began.
+    pub tries: u32,
+    /// The status of the last answer, if there was one.
+    pub status: Option<u16>,
+    /// In words.
+    pub error: String,
+}
+
+/// A dead letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dead {
+    /// What was to be sent.
+    pub job: Job,
+    /// Why it was given up.
+    pub why: Why,
+    /// When.
+    pub died: Millis,
+}
+
+/// A dead letter's place among those of its webhook: by time, room and seq.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeadId {
+    at: Millis,
+    room: RoomId,
+    seq: Seq,
+}
+
+impl DeadId {
+    fn bytes(self) -> Vec<u8> {
+        [self.at.to_be_bytes(), self.room.0.to_be_bytes(), self.seq.to_be_bytes()].concat()
+    }
+}
+impl From<&Job> for DeadId {
+    fn from(job: &Job) -> Self {
+        DeadId { at: job.at, room: job.room, seq: job.seq }
+    }
+}
+impl fmt::Display for DeadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.at, self.room, self.seq)
+    }
+}
+impl FromStr for DeadId {
+    type Err = ApiError;
+    fn from_str(s: &str) -> std::result::Result<DeadId, ApiError> {
+        let strange = || ApiError::new(Code::Invalid, "not the id of a dead letter");
+        let mut parts = s.splitn(3, '-').map(|part| part.parse::<u64>().map_err(|_| strange()));
+        let mut next = || parts.next().unwrap_or_else(|| Err(strange()));
+        Ok(DeadId { at: next()?, room: RoomId(next()?), seq: next()? })
+    }
+}
+
+impl Webhooks {
+    /// Moves jobs to the dead letters. Whoever knew them as waiting says so by [`Webhooks::settled`].
+    pub async fn bury(&self, live: &Live, jobs: Vec<Job>, why: &Why, now: Millis) -> Result<()> {
+        let (id, count) = (live.hook.id, jobs.len());
+        let dead = |job: &Job| {
+            let dead = Dead { job: job.clone(), why: why.clone(), died: now };
+            RecordWrite { key: DeadId::from(job).bytes(), version: job.version, value: Some(encode(&dead)) }
+        };
+        self.records.put_records(Table::WebhookDead, &id.partition(), jobs.iter().map(dead).collect()).await?;
+        for job in &jobs {
+            self.take_away(id, job).await?;
+        }
+        metrics().webhook_events_total.of("dead").inc_by(count as u64);
+        let total = live.state.dead.fetch_add(count, Ordering::Relaxed) + count;
+        let over = total.saturating_sub(self.config.dead_max);
+        if over > 0 {
+            self.drop_oldest(live, over).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_oldest(&self, live: &Live, count: usize) -> Result<()> {
+        let letters = self.letters(live.hook.id, None, count).await?;
+        self.forget(live, &letters).await?;
+        live.state.dropped.fetch_add(letters.len() as u64, Ordering::Relaxed);
+        metrics().webhook_events_total.of("dropped").inc_by(letters.len() as u64);
+        Ok(())
+    }
+
+    async fn forget(&self, live: &Live, letters: &[Dead]) -> Result<()> {
+        let gone = |dead: &Dead| RecordWrite { key: DeadId::from(&dead.job).bytes(), version: dead.job.version, value: None };
+        self.records.put_records(Table::WebhookDead, &live.hook.id.partition(), letters.iter().map(gone).collect()).await?;
+        let less = |was: usize| Some(was.saturating_sub(letters.len()));
+        let _ = live.state.dead.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        Ok(())
+    }
+
+    /// Dead letters after one, the oldest first, at most `limit`.
+    pub async fn letters(&self, id: HookId, after: Option<DeadId>, limit: usize) -> Result<Vec<Dead>> {
+        let after = after.map(DeadId::bytes);
+        let rows = self.records.records(Table::WebhookDead, &id.partition(), after.as_deref(), limit).await?;
+        rows.iter().map(|(_, bytes)| decode(bytes)).collect()
+    }
+
+    pub(super) async fn count_dead(&self, id: HookId) -> Result<usize> {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = self.letters(id, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(count) };
+            count += page.len();
+            after = Some(DeadId::from(&last.job));
+        }
+    }
+
+    /// Sends dead letters again: these, or (`None`) all that are there now, as far as there is room for them to wait. Gives how many.
+    pub async fn replay(&self, live: &Live, ids: Option<&[DeadId]>, now: Millis) -> std::result::Result<usize, ApiError> {
+        let mut replayed = 0;
+        let Some(ids) = ids else {
+            let all = live.state.dead.load(Ordering::Relaxed);
+            let mut after = None;
+            while replayed < all {
+                let page = self.letters(live.hook.id, after, PAGE).await.map_err(failed)?;
+                let Some(last) = page.last() else { break };
+                after = Some(DeadId::from(&last.job));
+                replayed += self.again(live, page, now).await?;
+            }
+            return Ok(replayed);
+        };
+        for id in ids {
+            let row = self.records.record(Table::WebhookDead, &live.hook.id.partition(), &id.bytes()).await.map_err(failed)?;
+            let row = row.ok_or_else(|| ApiError::new(Code::NotFound, format!("there is no dead letter {id}")))?;
+            replayed += self.again(live, vec![decode(&row).map_err(failed)?], now).await?;
+        }
+        Ok(replayed)
+    }
+
+    /// The job first, then the letter's end: a crash between the two leaves both, and the receiver gets a repeat at most.
+    async fn again(&self, live: &Live, letters: Vec<Dead>, now: Millis) -> std::result::Result<usize, ApiError> {
+        if live.state.waiting.load(Ordering::Relaxed) + letters.len() > self.config.waiting_max {
+            return Err(ApiError::new(Code::Busy, "too many events are waiting for this webhook; try again later"));
+        }
+        let jobs = letters.iter().map(|dead| Job { made: now, version: dead.job.version + 1, ..dead.job.clone() }).collect();
+        self.add(live, jobs, now).await.map_err(failed)?;
+        self.forget(live, &letters).await.map_err(failed)?;
+        Ok(letters.len())
+    }
+}
