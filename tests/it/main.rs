@@ -18,6 +18,7 @@ mod push;
 mod readme;
 mod rights;
 mod rooms;
+mod rooms_rest;
 mod schemathesis;
 mod seen;
 mod socket;
