@@ -35,8 +35,8 @@ test("a message is edited, reacted to, answered, threaded, pinned, deleted, and 
 
   await alice.act("an answer", "Open thread");
   const thread = alice.page.getByRole("complementary", { name: "Thread" });
-  await thread.getByRole("combobox").fill("in the thread");
-  await thread.getByRole("combobox").press("Enter");
+  await thread.getByRole("textbox").fill("in the thread");
+  await thread.getByRole("textbox").press("Enter");
   await expect(thread.locator("article", { hasText: "in the thread" })).toBeVisible();
   await expect(bob.message("an answer").locator(".thread-link")).toHaveText("1 reply");
   await alice.page.keyboard.press("Escape");

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Page } from "@playwright/test";
 import { expect, newContext, test } from "./support/app";
@@ -20,7 +21,11 @@ async function world(server: Server) {
   for (const n of names) sockets.set(people[n].user, await Socket.open(server, people[n]));
   const of = (who: Account) => sockets.get(who.user) as Socket;
   const say = async (room: string, talk: Talk) => {
-    for (const { who, ...m } of talk) await of(who).once("send", { room, ...m });
+    for (const { who, ...m } of talk) {
+      const { seq } = await of(who).once("send", { room, ...m });
+      // Who writes has read what was there.
+      await of(who).ask("cursor", { room, read: seq, delivered: seq });
+    }
   };
 
   const release = await of(maya).create("group", [jonas, amira, tomek], "Release 2.4", "Ship on Thursday. Notes in the pinned message");
@@ -138,4 +143,16 @@ test("pictures of the main screens", async ({ browser }) => {
   await shoot(arabic, "conversation-rtl");
   await rtl.close();
   await server.stop();
+});
+
+test("the app's icon in the sizes that systems ask for", async ({ browser }) => {
+  const svg = readFileSync(resolve(import.meta.dirname, "../public/icon.svg"), "utf8");
+  for (const [name, size, scale] of [["icon-192", 192, 1], ["icon-512", 512, 1], ["icon-512-maskable", 512, 0.72]] as const) {
+    const page = await browser.newPage({ viewport: { width: size, height: size } });
+    // A mask may cut away everything outside the middle: there the mark is smaller, on its own colour.
+    const ground = scale < 1 ? "#3651c9" : "transparent";
+    await page.setContent(`<body style="margin:0;display:grid;place-items:center;height:100vh;background:${ground}"><div style="width:${size * scale}px;height:${size * scale}px">${svg}</div></body>`);
+    await page.screenshot({ path: resolve(import.meta.dirname, `../public/${name}.png`), omitBackground: true });
+    await page.close();
+  }
 });

@@ -22,7 +22,7 @@ export class Person {
   /** Signed in, connected, nothing missed. */
   async inside(): Promise<void> {
     await expect(this.page.locator(".side")).toBeVisible();
-    await expect(this.page.locator(".connection:not(.good)")).toHaveCount(0);
+    await expect(this.page.locator(".shell")).toHaveAttribute("data-connection", "live");
   }
 
   async open(room: string): Promise<void> {

@@ -6,6 +6,8 @@ type Reply = { op: string; ref: number; room?: string; code?: string; message?: 
 
 export class Socket {
   #ref = 0;
+  /** The newest entry that was heard of, by room. */
+  #seen = new Map<string, number>();
   #waiting = new Map<number, (r: Reply) => void>();
 
   private constructor(private readonly ws: WebSocket) {}
@@ -34,8 +36,11 @@ export class Socket {
     });
   }
 
-  once(op: string, fields: Record<string, unknown>): Promise<Reply> {
-    return this.ask(op, { cid: crypto.randomUUID(), since: 0, ...fields });
+  async once(op: string, fields: { room: string } & Record<string, unknown>): Promise<Reply> {
+    const since = this.#seen.get(fields.room) ?? 0;
+    const reply = await this.ask(op, { cid: crypto.randomUUID(), since, ...fields });
+    this.#seen.set(fields.room, Math.max(since, Number(reply.seq ?? 0)));
+    return reply;
   }
 
   async create(kind: "direct" | "group" | "channel", members: Account[], name?: string, topic?: string): Promise<string> {

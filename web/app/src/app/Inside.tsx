@@ -7,6 +7,7 @@ import { connect } from "../chat/connect";
 import { ChatProvider } from "../chat/context";
 import { forgetProfiles } from "../chat/profiles";
 import { draftsRead, followDrafts, forgetDrafts, keepDrafts, readDrafts } from "../features/messages/drafts";
+import { forgetPush } from "../features/push/push";
 import { followWorker } from "../features/push/worker";
 import { selectTotals } from "../features/rooms/slice";
 import { useT } from "../i18n";
@@ -29,6 +30,7 @@ export default function Inside({ who, account }: { who: Who; account: Account })
       if (over) {
         forgetDrafts(who.user);
         forgetProfiles(who.user);
+        void forgetPush();
       }
       void made.close(over);
     };

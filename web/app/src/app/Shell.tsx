@@ -26,12 +26,13 @@ const InfoPanel = lazy(() => import("../features/rooms/InfoPanel"));
 export function Shell() {
   const place = useAppSelector((s) => s.ui.place);
   const panel = useAppSelector((s) => s.ui.panel);
+  const connection = useAppSelector((s) => (s.connection.caughtUp ? "live" : s.connection.state));
   const classes = ["shell", place.at !== "home" && "inside", panel && place.at === "room" && "with-panel"].filter(Boolean).join(" ");
   return (
-    <div className={classes}>
+    <div className={classes} data-connection={connection}>
       <SkipLink />
       <Side />
-      <div className="middle">
+      <div className="middle" id="middle">
         <ConnectionBar />
         <Suspense fallback={<div className="conversation" />}>
           <Middle />
@@ -84,6 +85,7 @@ function Side() {
   const dispatch = useAppDispatch();
   return (
     <nav className="side" aria-label={t("nav.title")}>
+      <h1 className="unseen">Hubbub</h1>
       <header className="side-head">
         <Oneself />
         <IconButton icon="search" label={t("switcher.title")} keys={MAC ? "⌘K" : "Ctrl+K"} onClick={() => dispatch(dialogSet({ name: "switcher" }))} />

@@ -9,7 +9,7 @@ import { connectionChanged } from "../features/connection/slice";
 import { plain } from "../features/messages/markdown/parse";
 import { called, contactsLearnt, presenceTold, presenceUnknown } from "../features/people/slice";
 import { withdraw } from "../features/push/push";
-import { roomsChanged } from "../features/rooms/slice";
+import { levelsLearnt, roomsChanged } from "../features/rooms/slice";
 import type { Chat, Timeline } from "./chat";
 import { profiles } from "./profiles";
 import { timeline } from "./timeline";
@@ -48,7 +48,7 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
     typists: (room) => ({ subscribe: (changed) => client.watch(`typing:${room}`, changed), get: () => client.typing(room) }),
     read(room, seq) {
       client.markRead(room, seq);
-      if ((client.room(room)?.unread ?? 0) === 0) void withdraw(room);
+      if (client.room(room)?.unread === 0) void withdraw(new Set([room]));
     },
     async thread(room, root) {
       const [first, answers] = await Promise.all([rest.message(room, root), rest.all((page) => rest.thread(room, root, page))]);
@@ -126,7 +126,14 @@ const OVER: ReadonlySet<string> = new Set(["unauthorized", "token_revoked", "tok
 function feed(client: Client, store: Store, who: Who, account: Account, say: () => T): () => void {
   const { dispatch } = store;
   const rest: Rest = account.rest;
-  const rooms = soon(() => dispatch(roomsChanged(client.rooms().map(roomView))));
+  const unread = new Map<string, boolean>();
+  const rooms = soon(() => {
+    const all = client.rooms();
+    const read = new Set(all.filter((r) => r.unread === 0 && unread.get(r.room) !== false).map((r) => r.room));
+    for (const r of all) unread.set(r.room, r.unread > 0);
+    if (read.size > 0) void withdraw(read);
+    dispatch(roomsChanged(all.map(roomView)));
+  });
   const presence = soon(() => {
     const users = [who.user, ...Object.keys(store.getState().people.contacts)];
     dispatch(presenceTold(users.flatMap((u) => client.presence(u) ?? [])));
@@ -146,11 +153,34 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
       },
       () => undefined, // The page of contacts says so when it is opened; elsewhere nothing is missing.
     );
+  const levels = () =>
+    rest.all((page) => rest.rooms(page)).then(
+      (all) => void dispatch(levelsLearnt(all.map(({ room, notify }) => ({ room, level: notify.level })))),
+      () => undefined, // Rooms are shown as if none were muted; each one's panel asks for itself.
+    );
+  let asked = 0;
+  const returned = () => {
+    // Somebody may have asked to be a contact: that is not told over the socket.
+    if (document.visibilityState !== "visible" || Date.now() - asked < CONTACTS_EVERY_MS) return;
+    asked = Date.now();
+    void contacts();
+  };
+  document.addEventListener("visibilitychange", returned);
+  addEventListener("focus", returned);
   const stops = [
+    () => document.removeEventListener("visibilitychange", returned),
+    () => removeEventListener("focus", returned),
+    // One is told only of contacts: who is told of first has just become one.
+    client.on("presence", ({ user }) => {
+      if (user !== who.user && store.getState().people.contacts[user] !== "accepted") void contacts();
+    }),
     client.watch("rooms", rooms),
     client.watch("presence", presence),
     client.watch("status", status),
-    client.on("caughtup", () => void contacts()),
+    client.on("caughtup", () => {
+      void contacts();
+      void levels();
+    }),
     client.on("entry", ({ entry, live }) => {
       if (live) arrived(store, who, entry, say());
     }),
@@ -161,6 +191,9 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
   });
   return () => stops.forEach((stop) => stop());
 }
+
+/** Contacts are read again when one comes back to the page, at most so often. */
+const CONTACTS_EVERY_MS = 30_000;
 
 /** Says a message of another in the open room to screen readers, when somebody is there to hear it. */
 function arrived(store: Store, who: Who, entry: { room: string; by: string; body: { message?: { text: string } } }, t: T) {

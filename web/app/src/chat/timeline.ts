@@ -36,6 +36,16 @@ export function timeline(client: Client, room: string, me: string): Timeline {
     view = undefined;
     for (const l of [...listeners]) l();
   };
+  const idle = () =>
+    new Promise<void>((resolve) => {
+      const look = () => {
+        if (held?.get().loading) return;
+        listeners.delete(look);
+        resolve();
+      };
+      listeners.add(look);
+      look();
+    });
   const open = () => {
     held = client.timeline(room);
     const timer = setTimeout(() => {
@@ -64,8 +74,10 @@ export function timeline(client: Client, room: string, me: string): Timeline {
     view: () => (view ??= make()),
     async show(around) {
       if (!held) open();
-      if (around === undefined) held?.jumpToLatest();
-      else await held?.jumpTo(around);
+      if (around === undefined) return held?.jumpToLatest();
+      // A timeline reads one page at a time, and begins with the newest one by itself.
+      await idle();
+      await held?.jumpTo(around);
     },
     async older() {
       const before = held?.get();

@@ -113,8 +113,12 @@ export function Menu({ anchor, items, label, onClose }: { anchor: HTMLElement; i
 }
 
 /** A button that opens a menu. */
-export function MenuButton({ items, label, icon = "more", className }: { items: readonly MenuItem[]; label: string; icon?: IconName; className?: string }) {
-  const [anchor, setAnchor] = useState<HTMLElement | null>(null);
+export function MenuButton({ items, label, icon = "more", className, onOpen }: { items: readonly MenuItem[]; label: string; icon?: IconName; className?: string; onOpen?: (open: boolean) => void }) {
+  const [anchor, setAnchorOnly] = useState<HTMLElement | null>(null);
+  const setAnchor = (to: HTMLElement | null) => {
+    setAnchorOnly(to);
+    onOpen?.(to !== null);
+  };
   return (
     <>
       <button

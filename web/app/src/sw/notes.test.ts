@@ -23,6 +23,11 @@ test("what is read elsewhere is withdrawn, and who is looking is not told", () =
   expect(decide(push(9), undefined, true)).toEqual({ do: "nothing" });
 });
 
+test("what was read elsewhere meanwhile is not shown again with the next message", () => {
+  const shown = { room: "5", seq: 3, lines: ["line 1", "line 2", "line 3"] };
+  expect(decide(push(9, { unread: 1 }), shown, false)).toMatchObject({ body: "line 9", count: 1 });
+});
+
 test("a body may be left out, for people who do not want it on their screen", () => {
   expect(decide({ room: "5", seq: 1 }, undefined, false)).toMatchObject({ title: "Hubbub", body: "" });
 });

@@ -21,6 +21,8 @@ export function read(json: unknown): Payload | undefined {
 export function decide(p: Payload, shown: Kept | undefined, looking: boolean): Deed {
   if (p.unread === 0) return { do: "withdraw" };
   if (looking || (shown && shown.seq >= p.seq)) return { do: "nothing" };
-  const lines = [...(shown?.lines ?? []), ...(p.body ? [p.body] : [])].slice(-LINES_MAX);
+  // What was read meanwhile, on another device, is not shown again.
+  const unread = Math.max(1, Math.min(LINES_MAX, p.unread ?? LINES_MAX));
+  const lines = [...(shown?.lines ?? []), ...(p.body ? [p.body] : [])].slice(-unread);
   return { do: "show", title: p.title || "Hubbub", body: lines.join("\n"), kept: { room: p.room, seq: p.seq, lines }, count: p.unread ?? lines.length };
 }

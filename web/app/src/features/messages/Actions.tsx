@@ -15,23 +15,29 @@ const EmojiPicker = lazy(() => import("./EmojiPicker"));
 /** At hand without the picker. */
 export const QUICK = ["👍", "❤️", "😂"];
 
-export function Actions({ room, message, mine, inThread }: { room: string; message: Message; mine: boolean; inThread: boolean }) {
+type Props = { room: string; message: Message; mine: boolean; inThread: boolean; /** Something is open that belongs to the row. */ onHold: (on: boolean) => void };
+
+export function Actions({ room, message, mine, inThread, onHold }: Props) {
   const t = useT();
   const dispatch = useAppDispatch();
   const chat = useChat();
   const deeds = useMessageDeeds(room);
   const role = useAppSelector((s) => s.rooms.byId[room]?.role ?? "reader");
   const kind = useAppSelector((s) => s.rooms.byId[room]?.kind);
-  const [picker, setPicker] = useState<HTMLElement | null>(null);
+  const [picker, setPickerOnly] = useState<HTMLElement | null>(null);
+  const setPicker = (anchor: HTMLElement | null) => {
+    setPickerOnly(anchor);
+    onHold(anchor !== null);
+  };
   const seq = message.seq ?? 0;
   const key = draftKey(room, inThread ? message.thread : undefined);
   const moderates = kind === "direct" || role === "moderator" || role === "admin" || role === "owner";
-  const react = (emoji: string) => void chat.react(room, seq, emoji, !message.reactions.find((r) => r.emoji === emoji)?.users.includes(chat.me.user));
+  const react = (emoji: string) => deeds.react(seq, emoji, !message.reactions.find((r) => r.emoji === emoji)?.users.includes(chat.me.user));
 
   const items: MenuItem[] = [
     { label: t("action.copyLink"), icon: "link", onChoose: () => deeds.copyLink(seq) },
     { label: t("action.copyText"), icon: "copy", onChoose: () => deeds.copyText(message.text) },
-    ...(moderates ? [{ label: t(message.pinned ? "action.unpin" : "action.pin"), icon: "pin" as const, onChoose: () => void chat.pin(room, seq, !message.pinned) }] : []),
+    ...(moderates ? [{ label: t(message.pinned ? "action.unpin" : "action.pin"), icon: "pin" as const, onChoose: () => deeds.pin(seq, !message.pinned) }] : []),
     ...(mine ? [{ label: t("action.edit"), icon: "pencil" as const, onChoose: () => dispatch(editing({ key, seq, text: message.text })) }] : []),
     ...(mine || (moderates && kind !== "direct") ? ["rule" as const, { label: t("action.delete"), icon: "trash" as const, danger: true, onChoose: () => deeds.remove(seq) }] : []),
   ];
@@ -46,7 +52,7 @@ export function Actions({ room, message, mine, inThread }: { room: string; messa
       <IconButton icon="react" label={t("action.react")} keys="+" aria-haspopup="dialog" onClick={(e) => setPicker(picker ? null : e.currentTarget)} />
       <IconButton icon="reply" label={t("action.reply")} keys="R" onClick={() => dispatch(replying({ key, seq }))} />
       {!inThread && <IconButton icon="thread" label={t("action.thread")} keys="T" onClick={() => dispatch(panelSet({ show: "thread", root: message.thread ?? seq }))} />}
-      <MenuButton items={items} label={t("action.more")} />
+      <MenuButton items={items} label={t("action.more")} onOpen={onHold} />
       {picker && (
         <Popover anchor={picker} label={t("emoji.picker")} onClose={() => setPicker(null)} className="picker-box">
           <Suspense fallback={<div className="picker-wait" />}>

@@ -220,9 +220,7 @@ function useCompletion(text: string, names: readonly Candidate[], area: { curren
     </ul>
   );
   const aria = {
-    role: "combobox",
     "aria-autocomplete": "list" as const,
-    "aria-expanded": open,
     "aria-controls": open ? id : undefined,
     "aria-activedescendant": open ? `${id}-${chosen}` : undefined,
   };

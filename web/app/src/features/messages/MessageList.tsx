@@ -6,8 +6,9 @@
  */
 import { type KeyboardEvent, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import { type ListRange, Virtuoso, type VirtuosoHandle } from "react-virtuoso";
-import { useAppSelector } from "../../app/store";
+import { type State, useAppStore } from "../../app/store";
 import { useChat, useTimeline } from "../../chat/context";
+import type { Timeline } from "../../chat/chat";
 import type { Item } from "../../chat/types";
 import { Button, Empty } from "../../design/controls";
 import { Icon } from "../../design/Icon";
@@ -27,21 +28,22 @@ type Props = { room: string; jump: number | undefined; onSent: (f: () => void) =
 export function MessageList({ room, jump, onSent }: Props) {
   const t = useT();
   const chat = useChat();
+  const store = useAppStore();
   const [view, timeline] = useTimeline(room);
-  const read = useAppSelector((s) => s.rooms.byId[room]?.read);
+  // How it was read when it was opened: the divider stays where it is while one reads on.
+  const [{ read, behindBy }] = useState(() => before(store.getState(), room));
   const { items } = view;
   const me = chat.me.user;
   const list = useRef<VirtuosoHandle>(null);
-  const [atBottom, setAtBottom] = useState(true);
+  const [atBottom, setAtBottom] = useState(jump === undefined && behindBy === 0);
   const range = useRef<ListRange>({ startIndex: 0, endIndex: 0 });
   const window_ = useWindow(items);
-  const unreadFrom = useUnreadFrom(room, items, read, me);
+  const unreadFrom = useUnreadFrom(items, read, view.atStart, me);
   const behind = useBehind(items, atBottom && view.atEnd, me);
   const readTo = useMarkRead(room, items, window_.first, range);
 
-  useEffect(() => {
-    void timeline.show(jump);
-  }, [timeline, jump]);
+  // Where to begin: at the message that a link names, else at the first unread one, else at the end.
+  const ready = useShown(timeline, jump ?? (behindBy > 0 ? read + 1 : undefined));
 
   // One's own message is always seen after sending, wherever one was reading.
   const toEnd = useCallback(async () => {
@@ -52,9 +54,8 @@ export function MessageList({ room, jump, onSent }: Props) {
       list.current?.scrollToIndex({ index: "LAST", align: "end" });
     }
   }, [timeline]);
-  useEffect(() => onSent(() => void toEnd()), [onSent, toEnd]);
 
-  const start = useMemo(() => startAt(items, jump, unreadFrom), [window_.fresh, room]); // eslint-disable-line react-hooks/exhaustive-deps
+  const start = useMemo(() => startAt(items, jump, unreadFrom), [window_.fresh, ready]); // eslint-disable-line react-hooks/exhaustive-deps
   const shown = useRef(jump);
   useLayoutEffect(() => {
     const index = jump === undefined ? -1 : items.findIndex((i) => i.seq === jump);
@@ -66,6 +67,15 @@ export function MessageList({ room, jump, onSent }: Props) {
   const threads = useMemo(() => countReplies(items), [items]);
   const bySeq = useMemo(() => new Map(items.flatMap((i) => (i.kind === "message" && i.seq !== undefined ? [[i.seq, i] as const] : []))), [items]);
   const keys = useMessageKeys({ room, items, first: window_.first, range, list });
+  const { reset } = keys;
+  useEffect(
+    () =>
+      onSent(() => {
+        reset();
+        void toEnd();
+      }),
+    [onSent, toEnd, reset],
+  );
 
   const row = (index: number, item: Item) => {
     const at = around(items[index - window_.first - 1], item, unreadFrom);
@@ -84,11 +94,11 @@ export function MessageList({ room, jump, onSent }: Props) {
     );
   };
 
-  if (items.length === 0) return <Waiting view={view} onRetry={() => void timeline.show(jump)} />;
+  if (items.length === 0 || !ready) return <Waiting view={ready ? view : { ...view, loading: true, error: null }} onRetry={() => void timeline.show(jump)} />;
   return (
     <div className="list" onKeyDown={keys.onKeyDown as (e: KeyboardEvent) => void} onFocus={keys.onFocus}>
       <Virtuoso
-        key={`${room}.${window_.fresh}`}
+        key={window_.fresh}
         ref={list}
         data={items as Item[]}
         firstItemIndex={window_.first}
@@ -97,7 +107,8 @@ export function MessageList({ room, jump, onSent }: Props) {
         itemContent={row}
         startReached={() => void timeline.older()}
         endReached={() => void timeline.newer()}
-        followOutput={(isAtBottom) => (isAtBottom && view.atEnd ? "auto" : false)}
+        // Told only to who is at the end: the list takes its first measuring for growth, and would follow that too.
+        followOutput={atBottom && view.atEnd ? "auto" : false}
         atBottomStateChange={setAtBottom}
         atBottomThreshold={NEAR_END_PX}
         increaseViewportBy={BEYOND_PX}
@@ -171,14 +182,35 @@ function useWindow(items: readonly Item[]): Window {
   return window;
 }
 
-/** Where the unread divider stands: set when the room is opened and its messages are there, and then left alone. */
-function useUnreadFrom(room: string, items: readonly Item[], read: number | undefined, me: string): number | undefined {
-  const [set, setSet] = useState<{ room: string; from: number | undefined } | null>(null);
-  if (set?.room === room) return set.from;
-  if (items.length === 0 || read === undefined) return undefined;
-  const from = firstUnread(items, read, me);
-  setSet({ room, from });
-  return from;
+function before({ rooms }: State, room: string): { read: number; behindBy: number } {
+  const known = rooms.byId[room];
+  return { read: known?.read ?? 0, behindBy: known?.unread ?? 0 };
+}
+
+/** Where the unread divider stands: found once the messages around it are there, and then left alone. */
+function useUnreadFrom(items: readonly Item[], read: number, atStart: boolean, me: string): number | undefined {
+  const [from, setFrom] = useState<number>();
+  if (from !== undefined) return from;
+  // With a hole before the window's first message, that one is not the first unread one.
+  const first = items[0]?.seq;
+  if (first === undefined || (first > read + 1 && !atStart)) return undefined;
+  const found = firstUnread(items, read, me);
+  if (found !== undefined) setFrom(found);
+  return found;
+}
+
+/** Shows the messages around one, or the newest; true once they are there, or are known not to be. */
+function useShown(timeline: Timeline, around: number | undefined): boolean {
+  const first = useRef(around);
+  const [ready, setReady] = useState(around === undefined);
+  useEffect(() => {
+    let current = true;
+    void timeline.show(around).then(() => current && setReady(true));
+    return () => {
+      current = false;
+    };
+  }, [timeline, around]);
+  return ready || first.current === undefined;
 }
 
 /** How many messages of others arrived while one was reading above. */

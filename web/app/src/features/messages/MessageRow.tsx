@@ -11,6 +11,7 @@ import { useT } from "../../i18n";
 import { useDates } from "../../i18n/dates";
 import { called } from "../people/slice";
 import { Actions } from "./Actions";
+import { useMessageDeeds } from "./deeds";
 import { Markdown } from "./markdown/Markdown";
 import { plain } from "./markdown/parse";
 import type { Around, Reached } from "./rows";
@@ -37,7 +38,11 @@ export const MessageRow = memo(function MessageRow(props: RowProps) {
   const t = useT();
   const dates = useDates();
   const chat = useChat();
-  const [hot, setHot] = useState(false);
+  // Its toolbar is there while the pointer or the focus is in the row, or something that the toolbar opened is open.
+  const [hovered, setHovered] = useState(false);
+  const [focused, setFocused] = useState(false);
+  const [held, setHeld] = useState(false);
+  const hot = hovered || focused || held;
   const name = useName(message.by);
   const picture = useAppSelector((s) => s.people.byId[message.by]?.avatar_url);
   const mine = message.by === chat.me.user;
@@ -57,18 +62,18 @@ export const MessageRow = memo(function MessageRow(props: RowProps) {
         data-seq={message.seq}
         tabIndex={current ? 0 : -1}
         aria-label={t("message.label", { name, time: dates.time(message.at), text: message.deleted ? t("message.deleted") : plain(message.text) })}
-        onMouseEnter={() => setHot(true)}
-        onMouseLeave={() => setHot(false)}
-        onFocus={() => setHot(true)}
+        onMouseEnter={() => setHovered(true)}
+        onMouseLeave={() => setHovered(false)}
+        onFocus={() => setFocused(true)}
         onBlur={(e) => {
-          if (!e.currentTarget.contains(e.relatedTarget)) setHot(false);
+          if (!e.currentTarget.contains(e.relatedTarget)) setFocused(false);
         }}
       >
         <div className="gutter">{around.head ? <Avatar id={message.by} name={name} picture={picture} /> : <time className="row-time">{dates.time(message.at)}</time>}</div>
         <div className="content">
           {around.head && <Author user={message.by} name={name} at={message.at} />}
           {message.replyTo !== undefined && <Quote room={room} seq={message.replyTo} answered={props.answered} />}
-          {message.thread !== undefined && !props.inThread && <InThread root={message.thread} />}
+          {around.thread && message.thread !== undefined && !props.inThread && <InThread root={message.thread} />}
           <Body message={message} />
           {message.reactions.length > 0 && <Reactions room={room} message={message} />}
           {props.replies > 0 && !props.inThread && message.seq !== undefined && <ThreadLink root={message.seq} replies={props.replies} />}
@@ -78,7 +83,7 @@ export const MessageRow = memo(function MessageRow(props: RowProps) {
           {message.pinned && <span className="pinned" title={t("message.pinned")}><Icon name="pin" small /><span className="unseen">{t("message.pinned")}</span></span>}
           {mine && !message.deleted && <Ticks room={room} message={message} reached={props.reached} />}
         </div>
-        {hot && message.state === "sent" && !message.deleted && <Actions room={room} message={message} mine={mine} inThread={props.inThread ?? false} />}
+        {hot && message.state === "sent" && !message.deleted && <Actions room={room} message={message} mine={mine} inThread={props.inThread ?? false} onHold={setHeld} />}
       </article>
     </>
   );
@@ -178,12 +183,13 @@ function ThreadLink({ root, replies }: { root: number; replies: number }) {
 
 function Reactions({ room, message }: { room: string; message: Message }) {
   const chat = useChat();
+  const deeds = useMessageDeeds(room);
   const seq = message.seq;
   return (
     <ul className="reactions">
       {message.reactions.map((r) => (
         <li key={r.emoji}>
-          <ReactionChip reaction={r} mine={r.users.includes(chat.me.user)} onToggle={(on) => seq !== undefined && void chat.react(room, seq, r.emoji, on)} />
+          <ReactionChip reaction={r} mine={r.users.includes(chat.me.user)} onToggle={(on) => seq !== undefined && deeds.react(seq, r.emoji, on)} />
         </li>
       ))}
     </ul>
@@ -200,11 +206,11 @@ function ReactionChip({ reaction, mine, onToggle }: { reaction: Reaction; mine: 
       aria-pressed={mine}
       tabIndex={-1}
       title={who}
-      aria-label={t("reaction.label", { emoji: reaction.emoji, count: reaction.users.length, who })}
       onClick={() => onToggle(!mine)}
     >
-      <span aria-hidden="true">{reaction.emoji}</span>
-      <span aria-hidden="true">{reaction.users.length}</span>
+      <span>{reaction.emoji}</span>
+      <span>{reaction.users.length}</span>
+      <span className="unseen">{t("reaction.by", { who })}</span>
     </button>
   );
 }

@@ -22,6 +22,8 @@ export function useMessageDeeds(room: string) {
       }
     };
     return {
+      react: (seq: number, emoji: string, on: boolean) => void chat.react(room, seq, emoji, on).catch(say),
+      pin: (seq: number, on: boolean) => void chat.pin(room, seq, on).catch(say),
       copyLink: (seq: number) => void copy(location.origin + address({ at: "room", room, seq }), t("copy.link")),
       copyText: (text: string) => void copy(text, t("copy.text")),
       remove: (seq: number) =>

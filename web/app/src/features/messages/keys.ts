@@ -30,7 +30,12 @@ export function useMessageKeys({ room, items, first, range, list }: Of) {
     const item = items[index];
     if (!item) return;
     setChosen(item.key);
-    const reach = () => document.querySelector<HTMLElement>(`.list [data-key="${CSS.escape(item.key)}"]`)?.focus({ preventScroll: true });
+    const reach = () => {
+      // Unless one has gone elsewhere while it was being scrolled to.
+      const at = document.activeElement;
+      if (at && at !== document.body && !at.closest(".list")) return;
+      document.querySelector<HTMLElement>(`.list [data-key="${CSS.escape(item.key)}"]`)?.focus({ preventScroll: true });
+    };
     list.current?.scrollIntoView({ index, done: reach });
     // When it is in view already there is nothing to scroll, and nothing is done.
     requestAnimationFrame(reach);
@@ -101,5 +106,8 @@ export function useMessageKeys({ room, items, first, range, list }: Of) {
     if (key) setChosen(key);
   }, []);
 
-  return { current, onKeyDown, onFocus };
+  /** Tab reaches the newest message again. */
+  const reset = useCallback(() => setChosen(undefined), []);
+
+  return { current, onKeyDown, onFocus, reset };
 }

@@ -9,12 +9,17 @@ const message = (seq: number, more: Partial<Message> = {}): Message => ({
 
 test("messages of one author stand together, until five minutes, a day, a reply or another author part them", () => {
   const first = message(1);
-  expect(around(undefined, first, undefined)).toEqual({ day: true, unread: false, head: true });
+  expect(around(undefined, first, undefined)).toEqual({ day: true, unread: false, head: true, thread: false });
   expect(around(first, message(2), undefined).head).toBe(false);
   expect(around(first, message(2, { by: "2" }), undefined).head).toBe(true);
   expect(around(first, message(2, { at: first.at + 300_000 }), undefined).head).toBe(true);
   expect(around(first, message(2, { replyTo: 1 }), undefined).head).toBe(true);
-  expect(around(first, message(2, { at: first.at + 86_400_000 }), undefined)).toEqual({ day: true, unread: false, head: true });
+  expect(around(first, message(2, { at: first.at + 86_400_000 }), undefined)).toMatchObject({ day: true, head: true });
+});
+
+test("where a thread's messages begin is said once", () => {
+  const answers = [message(2, { thread: 1 }), message(3, { thread: 1, by: "2" }), message(4)];
+  expect(answers.map((m, i) => around(answers[i - 1] ?? message(1), m, undefined).thread)).toEqual([true, false, false]);
 });
 
 test("the unread divider stands once, before the first unread message", () => {

@@ -12,13 +12,17 @@ export type Around = {
   unread: boolean;
   /** It shows its author; the others follow one that does. */
   head: boolean;
+  /** It belongs to a thread, and the one before to another or none. */
+  thread: boolean;
 };
 
 export function around(before: Item | undefined, item: Item, unreadFrom: number | undefined): Around {
   const day = !before || !sameDay(before.at, item.at);
   const unread = unreadFrom !== undefined && item.kind === "message" && item.seq !== undefined && item.seq >= unreadFrom && !(before?.seq !== undefined && before.seq >= unreadFrom);
   const follows = before?.kind === "message" && item.kind === "message" && before.by === item.by && item.at - before.at < TOGETHER_MS && item.replyTo === undefined && item.thread === before.thread && !before.deleted;
-  return { day, unread, head: item.kind === "message" && (day || unread || !follows) };
+  const message = item.kind === "message";
+  const inThread = message && item.thread !== undefined && (day || unread || before?.kind !== "message" || before.thread !== item.thread);
+  return { day, unread, head: message && (day || unread || !follows), thread: inThread };
 }
 
 /** The first message after one's read cursor that another wrote; `undefined` when all is read. */

@@ -42,8 +42,15 @@ function bytes(base64url: string): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(text, (c) => c.charCodeAt(0));
 }
 
-/** Takes notifications of a room away: it is being read here. */
-export async function withdraw(room: string): Promise<void> {
+/** Takes the notifications of rooms away, or all: they were read, here or on another device. */
+export async function withdraw(rooms?: ReadonlySet<string>): Promise<void> {
   const registration = await navigator.serviceWorker?.getRegistration();
-  for (const shown of (await registration?.getNotifications({ tag: room })) ?? []) shown.close();
+  for (const shown of (await registration?.getNotifications()) ?? []) if (!rooms || rooms.has(shown.tag)) shown.close();
+}
+
+/** Signed out: nothing more is to arrive here, and nothing stays on the screen. */
+export async function forgetPush(): Promise<void> {
+  const registration = await navigator.serviceWorker?.getRegistration();
+  await (await registration?.pushManager?.getSubscription())?.unsubscribe();
+  await withdraw();
 }

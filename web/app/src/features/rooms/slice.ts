@@ -18,13 +18,16 @@ export const rooms = createSlice({
       state.byId = Object.fromEntries(payload.map((r) => [r.room, r]));
       state.known = true;
     },
+    levelsLearnt(state, { payload }: PayloadAction<{ room: string; level: NotifyLevel }[]>) {
+      for (const { room, level } of payload) state.levels[room] = level;
+    },
     levelSet(state, { payload }: PayloadAction<{ room: string; level: NotifyLevel }>) {
       state.levels[payload.room] = payload.level;
     },
   },
 });
 
-export const { roomsChanged, levelSet } = rooms.actions;
+export const { roomsChanged, levelsLearnt, levelSet } = rooms.actions;
 
 /** Newest activity first; the same order for the same rooms. */
 export function inOrder(all: Record<string, Room>): Room[] {

@@ -1,20 +1,25 @@
 /** How one is shown to others, and signing out. */
 import { type FormEvent, useState } from "react";
-import { explain } from "../../app/errors";
+import { explain, useSay } from "../../app/errors";
 import { useLoad } from "../../app/load";
 import { Loading } from "../../app/Loading";
-import { useAppDispatch } from "../../app/store";
+import { useAppDispatch, useAppSelector } from "../../app/store";
 import { toasted } from "../../app/ui";
 import { useChat } from "../../chat/context";
-import { Button, Field, Notice } from "../../design/controls";
+import { Button, Field, Notice, Select } from "../../design/controls";
 import { useT } from "../../i18n";
 import { profilesLearnt } from "../people/slice";
+
+const STATES = ["online", "away", "busy"] as const;
 
 export function ProfileForm() {
   const t = useT();
   const chat = useChat();
   const dispatch = useAppDispatch();
   const [me, again] = useLoad(() => chat.rest.me(), [chat]);
+  const say = useSay();
+  const told = useAppSelector((s) => s.people.presence[chat.me.user]?.state);
+  const presence = told === "away" || told === "busy" ? told : "online";
   const [error, setError] = useState("");
   const [busy, setBusy] = useState(false);
   const save = async (e: FormEvent<HTMLFormElement>) => {
@@ -44,6 +49,7 @@ export function ProfileForm() {
           </form>
         )}
       </Loading>
+      <Select label={t("profile.presence")} value={presence} options={STATES.map((value) => ({ value, label: t(`presence.${value}`) }))} onChange={(to) => void chat.presence(to).catch(say)} />
       <hr className="rule" />
       <div className="button-row">
         <Button kind="danger" icon="leave" onClick={() => void chat.account.signOut()}>{t("profile.signOut")}</Button>
