@@ -42,7 +42,11 @@ pub async fn read(node: &NodeContext, user: UserId, request: Request) -> Result<
         Request::History(ask) => {
             let head = readable_head(node, user, ask.room).await?;
             let (messages, more) = reading::history(node, &ask, head).await.map_err(storage_error)?;
-            Ok(Success { messages: Some(messages), more: Some(more), head: Some(head), ..Success::default() })
+            let first = match more {
+                true => None,
+                false => Some(reading::floor(node, ask.room).await.map_err(storage_error)?).filter(|first| *first > 1),
+            };
+            Ok(Success { messages: Some(messages), more: Some(more), head: Some(head), first, ..Success::default() })
         }
         Request::Members(ask) => members(node, user, &ask).await,
         Request::Rooms(ask) => {

@@ -322,6 +322,10 @@ impl Hub {
             let mut feeds = hub.feeds.borrow_mut();
             let Some(feed) = feeds.get_mut(&room) else { return };
             let Some(held) = feed.held.take() else { return };
+            let read = read.and_then(|entries| match entries.first() {
+                Some(first) if first.seq == from => Ok(entries),
+                _ => Err(crate::storage::StorageError::Failed("the hole was purged meanwhile".into())),
+            });
             match read {
                 Ok(entries) => {
                     let framed: Vec<FramedEntry> = entries.into_iter().map(|e| Arc::new(Framed::new(e))).collect();

@@ -119,7 +119,7 @@ async fn state(node: &NodeContext, room: RoomId, head: Seq) -> Result<(RoomLog, 
         Some(RoomKind::Direct | RoomKind::Group) => members(node, room).await?,
         _ => Vec::new(),
     };
-    let mut log = RoomLog::new(room, settings, known);
+    let mut log = RoomLog::new(room, settings, known).screened(node.filter.is_some());
     let from = (row.applied + 1).min((head + 1).saturating_sub(WINDOW as u64)).max(1);
     let mut entries = reading::entries(node, room, from, head).await?;
     reach_back(node, room, &mut entries, Millis::from(row.slow_mode_s) * 1_000).await?;
@@ -196,6 +196,8 @@ pub enum Found {
     Old(Seq, Old),
     /// Whether the client id was used before.
     Repeat(Option<Recent>),
+    /// A part of the log that should have been searched is no longer kept.
+    Purged,
 }
 
 /// Finds out what a decision needs.
@@ -214,7 +216,10 @@ pub async fn find(node: &NodeContext, room: RoomId, user: UserId, cid: Option<Cl
         Need::Search { from, to } => {
             let entries = reading::entries(node, room, from, to).await?;
             let first = entries.iter().find(|e| e.by == user && e.cid.is_some() && e.cid == cid);
-            Ok(Found::Repeat(first.map(|e| Recent::of(e))))
+            match first {
+                None if entries.first().is_none_or(|e| e.seq > from) => Ok(Found::Purged),
+                first => Ok(Found::Repeat(first.map(|e| Recent::of(e)))),
+            }
         }
     }
 }

@@ -29,6 +29,7 @@ pub mod reading;
 pub mod resuming;
 pub mod room;
 pub mod router;
+pub mod screening;
 pub mod sequencer;
 pub mod session;
 pub mod telling;

@@ -52,19 +52,46 @@ pub async fn in_time<T>(what: impl Future<Output = Result<T>>) -> Result<T> {
     }
 }
 
-/// Entries `from..=to` of the log; `to` is committed.
+/// Entries `from..=to` of the log; `to` is committed. What was purged is left out: then they begin at the room's floor, and are fewer.
 pub async fn entries(node: &NodeContext, room: RoomId, from: Seq, to: Seq) -> Result<Vec<Arc<Entry>>> {
     let mut out = Vec::with_capacity((to + 1).saturating_sub(from).min(PAGE) as usize);
     let mut at = from;
     while at <= to {
         let end = to.min(at + PAGE - 1);
-        let rows = chain::committed(in_time(node.store.rows(room, at, end)).await?, at, end)?;
-        for row in &rows {
-            out.push(Arc::new(record::decode_entry(&row.payload)?));
+        match chain::committed(in_time(node.store.rows(room, at, end)).await?, at, end) {
+            Ok(rows) => {
+                for row in &rows {
+                    out.push(Arc::new(record::decode_entry(&row.payload)?));
+                }
+                at = end + 1;
+            }
+            Err(error) => {
+                // Asked only now: nearly always nothing was purged.
+                let floor = floor(node, room).await?;
+                if floor <= at {
+                    return Err(error);
+                }
+                out.clear();
+                at = floor;
+            }
         }
-        at = end + 1;
     }
     Ok(out)
+}
+
+/// The first seq of a room that is still there.
+pub async fn floor(node: &NodeContext, room: RoomId) -> Result<Seq> {
+    Ok(in_time(node.store.floors(&[room])).await?.pop().unwrap_or(1))
+}
+
+/// Messages up to `seq`. Of what was purged only so much is known that it is before the first entry that is there.
+pub async fn n_at(node: &NodeContext, room: RoomId, seq: Seq) -> Result<u64> {
+    if let Some(entry) = entries(node, room, seq, seq).await?.first() {
+        return Ok(entry.n);
+    }
+    let floor = floor(node, room).await?;
+    let first = entries(node, room, floor, floor).await?;
+    Ok(first.first().map_or(0, |e| e.n - u64::from(e.body.is_message())))
 }
 
 /// A message as it is now.
@@ -93,16 +120,18 @@ pub async fn show(node: &NodeContext, room: RoomId, messages: Vec<Arc<Entry>>) -
 async fn messages(node: &NodeContext, room: RoomId, from: Seq, to: Seq, limit: usize, back: bool) -> Result<(Vec<Arc<Entry>>, bool)> {
     let mut out = Vec::new();
     let (mut low, mut high) = (from.max(1), to);
-    while low <= high && out.len() <= limit {
+    while low <= high && high > 0 && out.len() <= limit {
         let (a, b) = if back { (low.max(high.saturating_sub(PAGE - 1)), high) } else { (low, high.min(low + PAGE - 1)) };
         let mut page = entries(node, room, a, b).await?;
-        page.retain(|e| e.body.is_message());
+        // A page that begins later than asked begins at the floor: there is nothing before it.
+        let purged = page.first().is_none_or(|e| e.seq > a);
         if back {
             page.reverse();
-            high = a - 1;
+            high = if purged { 0 } else { a - 1 };
         } else {
-            low = b + 1;
+            low = if page.is_empty() { floor(node, room).await?.max(b + 1) } else { b + 1 };
         }
+        page.retain(|e| e.body.is_message());
         out.extend(page);
     }
     let limit = limit.min(fitting(&out, ANSWER_BYTES));

@@ -14,6 +14,7 @@ use super::loading::{self, Loaded};
 use super::node::{NodeContext, now_ms};
 use super::reading;
 use super::router::{Answer, Reply, Verdict};
+use super::screening::{self, Lines};
 use crate::bus::{Envelope, Framed, FramedEntry};
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::{Body, Caller, Entry, RoomKind};
@@ -31,7 +32,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 mod coming;
+mod faults;
 mod lines;
+
+pub use faults::storage_error;
 
 /// Ids older than this are given back: an id says roughly when its message was sent.
 const IDS_KEPT: Duration = Duration::from_secs(1);
@@ -54,6 +58,8 @@ pub struct Ask {
     pub request: Request,
     /// The answer.
     pub reply: Reply,
+    /// The filter has seen it.
+    pub screened: bool,
 }
 
 /// What reaches a room.
@@ -122,23 +128,6 @@ impl RoomMsg {
     }
 }
 
-/// A storage error as clients get it.
-pub fn storage_error(error: StorageError) -> ApiError {
-    let after = |code, text: String| ApiError::after(code, text, Duration::from_secs(1));
-    match &error {
-        StorageError::Busy(_) => after(Code::Busy, "the log has more waiting than it will hold; try again in a moment".into()),
-        StorageError::ReadOnly(_) => after(Code::LogUnavailable, "the log cannot be written now; reading goes on".into()),
-        StorageError::Quota { .. } => after(Code::QuotaExceeded, "the server's disk quota is used up; reading goes on".into()),
-        StorageError::InDoubt(_) => {
-            ApiError::new(Code::Unknown, "it is not known whether this was stored; send it again with the same client id")
-        }
-        StorageError::Damaged(_) | StorageError::Failed(_) => {
-            tracing::error!(%error, "the store failed");
-            after(Code::LogUnavailable, "the log cannot be read now; try again".into())
-        }
-    }
-}
-
 struct Batch {
     entries: Vec<Applicable>,
     replies: Vec<(Reply, Recent)>,
@@ -182,6 +171,8 @@ pub struct Room {
     guard: ChildGuard,
     phase: Phase,
     queue: VecDeque<RoomMsg>,
+    /// Requests that wait for the filter.
+    lines: Lines,
     stopping: bool,
     asked_to_stop: bool,
     active: Instant,
@@ -200,6 +191,7 @@ impl Room {
             guard,
             phase: Phase::Loading,
             queue: VecDeque::new(),
+            lines: Lines::default(),
             stopping: false,
             asked_to_stop: false,
             active: now,
@@ -285,7 +277,7 @@ impl Room {
                     match msg {
                         RoomMsg::Verdict { user, reply } => match verdict(self.room, log, user) {
                             Some(verdict) => drop(reply.send(Ok(verdict))),
-                            None => look_up(self.local.node.clone(), self.room, log.committed(), user, reply),
+                            None => faults::look_up(self.local.node.clone(), self.room, log.committed(), user, reply),
                         },
                         other => other.refuse(error.clone()),
                     }
@@ -476,11 +468,7 @@ impl Room {
         let entries = batch.entries.iter().map(|(e, _)| e.clone()).collect();
         self.local.delivery.do_send(Deliver { room: self.room, entries, members: ready.members.clone() });
         let waiting: Vec<RoomMsg> = ready.on_commit.extract_if(.., |(seq, _)| *seq <= last).map(|(_, msg)| msg).collect();
-        // What was found out, or is being found out, is for the front request: that one stays where it is.
-        let at = usize::from(ready.finding || ready.searched.is_some()).min(self.queue.len());
-        for msg in waiting.into_iter().rev() {
-            self.queue.insert(at, msg);
-        }
+        self.put_back(waiting);
         self.apply(batch.entries);
     }
 
@@ -518,10 +506,16 @@ impl Room {
 
     fn ask(&mut self, ask: Box<Ask>, ctx: &mut Context<Self>) -> Next {
         let Phase::Ready(ready) = &mut self.phase else { return Next::Wait(RoomMsg::Ask(ask)) };
+        if self.lines.holds(&ask) {
+            self.lines.push(ask);
+            return Next::Done;
+        }
         let user = ask.caller.user;
+        let unseen = self.local.node.filter.is_some() && !ask.screened && screening::draft(user, &ask.request).is_some();
         let searched = ready.searched.take();
         let now = now_ms();
         match ready.log.decide(user, &ask.request, now, searched, bounds(&self.local.node)) {
+            Decision::Append(_) if unseen => self.screen(ask, ctx),
             Decision::Append(body) => {
                 let Some(id) = self.next_id(ctx) else { return Next::Wait(RoomMsg::Ask(ask)) };
                 let cid = roomlog::once(&ask.request).map(|(cid, _)| cid);
@@ -595,6 +589,12 @@ impl Room {
                 Ok(loading::Found::Place(user, place)) => ready.log.learn_place(user, place),
                 Ok(loading::Found::Old(seq, old)) => ready.log.learn_old(seq, old),
                 Ok(loading::Found::Repeat(repeat)) => ready.searched = Some(repeat),
+                Ok(loading::Found::Purged) => {
+                    let text = "what would have to be searched for a repeat is no longer kept: resume, then look for the client id";
+                    if let Some(msg) = me.queue.pop_front() {
+                        msg.refuse(ApiError::new(Code::Resync, text));
+                    }
+                }
                 Err(error) => {
                     if let Some(msg) = me.queue.pop_front() {
                         msg.refuse(storage_error(error));
@@ -675,7 +675,12 @@ impl Room {
 
     fn is_quiet(&self) -> bool {
         let Phase::Ready(ready) = &self.phase else { return matches!(self.phase, Phase::ReadOnly(..)) && self.queue.is_empty() };
-        self.queue.is_empty() && ready.writing.is_none() && ready.checking.is_none() && ready.durable.is_none() && !ready.finding
+        self.queue.is_empty()
+            && self.lines.is_empty()
+            && ready.writing.is_none()
+            && ready.checking.is_none()
+            && ready.durable.is_none()
+            && !ready.finding
     }
 
     fn end_if_done(&mut self, ctx: &mut Context<Self>) {
@@ -737,18 +742,6 @@ fn verdict(room: RoomId, log: &RoomLog, user: UserId) -> Option<Verdict> {
     let standing = log.place(user)?.standing;
     let member = allows(kind, standing, Act::Read).is_ok() || crate::sabotage::is("no_membership_check");
     Some(Verdict { room, member, head })
-}
-
-/// The verdict on a member of a channel, whose memberships are not in memory, while the log cannot be written.
-fn look_up(node: Arc<NodeContext>, room: RoomId, head: Seq, user: UserId, reply: oneshot::Sender<Result<Verdict, ApiError>>) {
-    actix::spawn(async move {
-        let found = loading::find(&node, room, user, None, Need::Standing(user)).await.map_err(storage_error);
-        let _ = reply.send(found.map(|found| {
-            let place = if let loading::Found::Place(_, place) = found { place } else { Place::NONE };
-            let member = allows(RoomKind::Channel, place.standing, Act::Read).is_ok();
-            Verdict { room, member, head }
-        }));
-    });
 }
 
 impl Actor for Room {

@@ -15,13 +15,14 @@
 //! | `GET /v1/push/vapid`, `PUT DELETE /v1/push/subscription`, `GET /v1/push/subscriptions` | [`push`] |
 //! | `POST /v1/users`, `/v1/webhooks/…`, `/v1/incoming-hooks/…` (with an API key, [`scopes`]) | [`newcomers`], [`webhooks`], [`incoming`] |
 //! | `POST /v1/hooks/{id}/{secret}` | [`incoming`] |
+//! | `GET POST /v1/reports`, `/v1/reports/{id}/resolve`, `/v1/server-bans/…` | [`moderation`] |
 //! | `GET /v1/openapi.json`, `GET /docs/` | [`openapi`] |
 //! | `GET /livez`, `GET /readyz` | [`health`] |
 //!
 //! | operators' listener | |
 //! |---|---|
 //! | `GET /metrics`, `/livez`, `/readyz` | [`health`] |
-//! | `/admin/…` (with the admin token) | [`admin`], [`audit`], [`api_keys`], [`webhooks`], [`incoming`] |
+//! | `/admin/…` (with the admin token) | [`admin`], [`audit`], [`backup`], [`retention`], [`moderation`], [`api_keys`], [`webhooks`], [`incoming`] |
 //!
 //! Every error is a problem+json ([`error`]); every method that an address does not have is a 405 with `Allow`, and OPTIONS says which
 //! it has. What several handlers share: pages of lists ([`page`]), tags and conditions ([`etag`]), `Idempotency-Key` ([`idempotency`]),
@@ -29,9 +30,11 @@
 //! sockets must learn of goes through [`NodePort`].
 
 use crate::auth::accounts::Accounts;
+use crate::auth::bans::Bans;
 use crate::auth::issuers::{IssuerError, Issuers};
 use crate::auth::keys::Keys;
 use crate::auth::limits::{Limits, Standing};
+use crate::auth::reports::Reports;
 use crate::auth::sessions::{Announce, Sessions};
 use crate::auth::subjects::{NextId, Subjects};
 use crate::auth::tokens::{KeyError, Tokens};
@@ -65,6 +68,7 @@ pub mod app;
 pub mod arrival;
 pub mod audit;
 pub mod auth;
+pub mod backup;
 pub mod channels;
 pub mod contacts;
 pub mod cors;
@@ -77,12 +81,14 @@ pub mod incoming;
 pub mod invites;
 pub mod members;
 pub mod messages;
+pub mod moderation;
 pub mod newcomers;
 pub mod notify;
 pub mod openapi;
 pub mod page;
 pub mod peer;
 pub mod push;
+pub mod retention;
 pub mod rooms;
 pub mod scopes;
 pub mod server;
@@ -177,9 +183,14 @@ pub struct Api {
     pub proxies: peer::Proxies,
     /// What administrators did.
     pub audit: audit::Audit,
+    /// What users reported.
+    pub reports: Reports,
+    /// Who is banned from this server.
+    pub bans: Bans,
     /// What operators must present; when it is empty nobody is let in.
     admin_token: String,
     contact_locks: contacts::PairLocks,
+    backups: backup::Backups,
 }
 
 impl Api {
@@ -209,12 +220,15 @@ impl Api {
             verifier: Verifier::new(tokens.clone(), sessions.clone(), issuers, subjects),
             keys: Keys::new(store.clone()),
             incoming: IncomingHooks::new(store.clone()),
+            reports: Reports::new(store.clone()),
+            bans: Bans::new(store.clone(), accounts.clone()),
             accounts,
             sessions,
-            limits: Limits::new(&config.auth, &config.limits),
+            limits: Limits::new(&config),
             proxies: peer::Proxies::new(&config.proxy),
             audit: audit::Audit::new(store.clone(), &config.audit),
             contact_locks: contacts::PairLocks::default(),
+            backups: backup::Backups::default(),
             config,
             store,
             tokens,
@@ -281,6 +295,11 @@ fn people(cfg: &mut Table<'_>) {
     api_at(cfg, "/v1/contacts/presence", "GET, HEAD", [get().to(contacts::presence)]);
     api_at(cfg, "/v1/contacts/{user}", "PUT, DELETE", [web::put().to(contacts::ask), web::delete().to(contacts::remove)]);
     api_at(cfg, "/v1/blocks", "GET, HEAD", [get().to(contacts::blocks)]);
+    api_at(cfg, "/v1/reports", "GET, HEAD, POST", [get().to(moderation::queue), web::post().to(moderation::report)]);
+    api_at(cfg, "/v1/reports/{id}/resolve", "POST", [web::post().to(moderation::resolve)]);
+    api_at(cfg, "/v1/server-bans", "GET, HEAD", [get().to(moderation::bans)]);
+    let bans = [web::put().to(moderation::ban), web::delete().to(moderation::unban)];
+    api_at(cfg, "/v1/server-bans/{user}", "PUT, DELETE", bans);
     api_at(cfg, "/v1/blocks/{user}", "PUT, DELETE", [web::put().to(contacts::block), web::delete().to(contacts::unblock)]);
 }
 
@@ -375,6 +394,14 @@ fn operators(cfg: &mut Table<'_>) {
     plain_at(cfg, "/admin/users/{name}/enable", "POST", [web::post().to(admin::enable)]);
     plain_at(cfg, "/admin/users/{name}/password", "POST", [web::post().to(admin::password)]);
     plain_at(cfg, "/admin/users/{name}/token", "POST", [web::post().to(admin::token)]);
+    plain_at(cfg, "/admin/reports", "GET, HEAD", [get().to(moderation::queue)]);
+    plain_at(cfg, "/admin/reports/{id}/resolve", "POST", [web::post().to(moderation::resolve)]);
+    plain_at(cfg, "/admin/server-bans", "GET, HEAD", [get().to(moderation::bans)]);
+    let bans = [web::put().to(moderation::ban), web::delete().to(moderation::unban)];
+    plain_at(cfg, "/admin/server-bans/{user}", "PUT, DELETE", bans);
+    let keep = [get().to(retention::get), web::put().to(retention::set), web::delete().to(retention::unset)];
+    plain_at(cfg, "/admin/rooms/{room}/retention", "GET, HEAD, PUT, DELETE", keep);
+    plain_at(cfg, "/admin/backup", "POST", [web::post().to(backup::backup)]);
     plain_at(cfg, "/admin/audit", "GET, HEAD", [get().to(audit::list)]);
     integrations(cfg);
     plain_at(cfg, "/admin/fault", "POST", [web::post().to(admin::fault)]);

@@ -214,8 +214,8 @@ fn ok() -> BoxedStrategy<Ok> {
         (user(), text(), role(), of(number())).prop_map(|(user, name, role, muted_until)| MemberShown { user, name, role, muted_until });
     let one = (of(room()), of(number()), of(number()), of(id()), of(number()), of(number()));
     let lists = (of(vec(shown(), 0..3)), of(vec(summary(), 0..2)), of(vec(member, 0..3)), of(vec(presence(), 0..3)));
-    (number(), one, of(number()), of(any::<bool>()), lists)
-        .prop_map(|(reference, (room, seq, n, id, at, expires), head, more, (messages, rooms, members, presence))| Ok {
+    (number(), one, (of(number()), of(number())), of(any::<bool>()), lists)
+        .prop_map(|(reference, (room, seq, n, id, at, expires), (head, first), more, (messages, rooms, members, presence))| Ok {
             reference,
             room,
             seq,
@@ -225,6 +225,7 @@ fn ok() -> BoxedStrategy<Ok> {
             expires,
             messages,
             head,
+            first,
             more,
             rooms,
             members,

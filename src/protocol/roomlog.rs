@@ -5,7 +5,7 @@
 //! It does no I/O: where it needs to know more (somebody's membership, an old message, an older part of the log), it says so
 //! ([`Decision::Need`]) and is asked again.
 
-use super::entry::{Body, Change, Entry, MemberChange, Role, RoomChange, RoomKind};
+use super::entry::{Body, Change, Entry, MemberChange, Role, RoomChange, RoomKind, Target};
 use super::ids::{ClientId, MessageId, Millis, RoomId, Seq, UserId};
 use super::ops::{InviteMember, Request, UpdateRoom};
 use super::policy::{self, Act, Denied, Place, Restraint, Standing};
@@ -186,6 +186,8 @@ pub struct RoomLog {
     window: VecDeque<Recent>,
     by_cid: HashMap<(UserId, ClientId), Seq>,
     old: HashMap<Seq, Old>,
+    /// A filter may have changed texts.
+    screened: bool,
 }
 
 /// A room's settings as the log has them.
@@ -233,7 +235,14 @@ impl RoomLog {
             window: VecDeque::new(),
             by_cid: HashMap::new(),
             old: HashMap::new(),
+            screened: false,
         }
+    }
+
+    /// A filter may change the texts of messages before they are numbered: a repeat of one is known by its client id alone.
+    pub fn screened(mut self, screened: bool) -> Self {
+        self.screened = screened;
+        self
     }
 
     /// Puts what the log has at or before the applied seq into the window, oldest first.
@@ -334,6 +343,9 @@ impl RoomLog {
         if self.kind.is_none() {
             return Decision::Refuse(not_found());
         }
+        if user == UserId::SERVER {
+            return self.once_only(user, request, self.body_of_server(request), searched, bounds);
+        }
         let Some(place) = self.place(user) else { return Decision::Need(Need::Standing(user)) };
         let caller = Caller { user, place, now };
         // Who may not see the room learns nothing, also not whether a client id was used in it.
@@ -345,13 +357,25 @@ impl RoomLog {
                 _ => Decision::Refuse(e),
             };
         }
-        let body = match self.body_of(caller, request, bounds) {
+        self.once_only(user, request, self.body_of(caller, request, bounds), searched, bounds)
+    }
+
+    /// Numbers a body unless the request was carried out before: a resend is answered as it was the first time, even when the same request
+    /// would be refused now.
+    fn once_only(
+        &self,
+        user: UserId,
+        request: &Request,
+        body: Result<Body, Halt>,
+        searched: Option<Option<Recent>>,
+        bounds: Bounds,
+    ) -> Decision {
+        let body = match body {
             Ok(body) => Ok(body),
             Err(Halt::Refuse(e)) => Err(e),
             Err(other) => return other.into(),
         };
         let Some((cid, since)) = once(request) else { return body.map_or_else(Decision::Refuse, |_| Decision::Done) };
-        // A resend is answered as it was the first time, even when the same request would be refused now.
         match self.repeat(user, cid, since, searched, bounds) {
             Err(halt) => halt.into(),
             Ok(Some(first)) => self.same(request, user, first),
@@ -377,6 +401,14 @@ impl RoomLog {
         }
     }
 
+    /// The server itself is in no room: as its moderation it deletes, whosever the message and whatever the room.
+    fn body_of_server(&self, request: &Request) -> Result<Body, Halt> {
+        match request {
+            Request::Delete(delete) => self.target(delete.seq).map(|_| Body::Delete(Target { seq: delete.seq })),
+            _ => Err(Halt::Refuse(ApiError::new(Code::Forbidden, "the server itself only deletes"))),
+        }
+    }
+
     /// A leave of somebody who is not in: perhaps it is a resend. If not: gone already is what was wanted of a channel, and of a hidden
     /// room nothing is said, not even how long its log is.
     fn left_before(&self, user: UserId, request: &Request, searched: Option<Option<Recent>>, bounds: Bounds, denied: ApiError) -> Decision {
@@ -390,8 +422,10 @@ impl RoomLog {
     }
 
     fn same(&self, request: &Request, user: UserId, first: Recent) -> Decision {
+        // What a filter made of the text is in the log, and not what was sent.
+        let may_differ = self.screened && matches!(request, Request::Send(_) | Request::Edit(_));
         match plain_body(request, user) {
-            Some(body) if hash_body(&body) != first.hash => {
+            Some(body) if hash_body(&body) != first.hash && !may_differ => {
                 Decision::Refuse(ApiError::new(Code::Conflict, format!("the client id was used for another request (seq {})", first.seq)))
             }
             _ => Decision::Repeat(first),

@@ -13,11 +13,13 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 pub mod conformance;
+pub mod copying;
 pub mod derive;
 pub mod directory;
 pub mod embedded;
 pub mod record;
 pub mod records;
+pub mod retention;
 
 pub use records::{RecordWrite, Records, Table};
 
@@ -91,6 +93,17 @@ pub struct Tail {
     pub rows: Vec<LogRow>,
 }
 
+/// What [`MessageLog::purge`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// The room's floor after it.
+    pub floor: Seq,
+    /// Rows removed.
+    pub rows: usize,
+    /// There are more to remove.
+    pub more: bool,
+}
+
 /// The message log: what happened in rooms.
 #[async_trait]
 pub trait MessageLog: Send + Sync + 'static {
@@ -112,6 +125,15 @@ pub trait MessageLog: Send + Sync + 'static {
 
     /// Raises the room's marker to `committed`: a max-register, never lowered.
     async fn mark(&self, room: RoomId, committed: Seq) -> Result<()>;
+
+    /// Removes the room's oldest rows with a seq below `below` and below the room's base (rule 15), at most about `rows_max` and only whole seqs,
+    /// and with them what was derived from their messages (folds, mentions). The room's **floor**, the first seq that is still there, is
+    /// raised in the same atomic write: a reader sees either the rows or a floor above them. Durable with the next append; until then
+    /// it may be undone by a crash, and is done again.
+    async fn purge(&self, room: RoomId, below: Seq, rows_max: usize) -> Result<Purged>;
+
+    /// The floor of each room: 1 unless something was purged. Never falls.
+    async fn floors(&self, rooms: &[RoomId]) -> Result<Vec<Seq>>;
 
     /// Rooms of the shards that may have entries which the applier has not carried out; all shards when `None`.
     async fn unapplied(&self, shard: Option<Shard>) -> Result<Vec<RoomId>>;
@@ -268,6 +290,8 @@ pub trait Rooms: Send + Sync + 'static {
     async fn apply(&self, room: RoomId, shard: Shard, effects: Vec<Effect>, clear_unapplied: bool) -> Result<()>;
     /// The same, durable when it answers: for what no entry of the log could redo (a channel's subscriptions).
     async fn apply_durably(&self, room: RoomId, shard: Shard, effects: Vec<Effect>) -> Result<()>;
+    /// Rows of rooms with an id greater than `after`, ascending, at most `limit`.
+    async fn list_rooms(&self, after: RoomId, limit: usize) -> Result<Vec<RoomRow>>;
     /// Rooms' rows; `None` where there is none.
     async fn rooms(&self, rooms: &[RoomId]) -> Result<Vec<Option<RoomRow>>>;
     /// One user's membership in each of the rooms (`role: None` for a ban, and for a mute of who is out).
@@ -423,9 +447,14 @@ pub struct Health {
 }
 
 /// A whole store.
+#[async_trait]
 pub trait Store: MessageLog + Ownership + Rooms + Cursors + Users + Records {
     /// How it is.
     fn health(&self) -> Health;
+    /// A copy of everything as of now: all that was acknowledged before the call is in it. Writes go on meanwhile.
+    fn copy(&self) -> Result<Box<dyn copying::Copying>>;
+    /// Gives the space of what was purged back to the disk, if there is enough of it to be worth the work; true when it did.
+    async fn reclaim(&self) -> Result<bool>;
     /// Flushes and closes; later calls fail.
     fn close(&self);
 }

@@ -97,6 +97,9 @@ pub struct Ok {
     /// The committed head at the time of reading (history).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<Seq>,
+    /// The first seq that is still kept, where older ones are not and the page goes as far back as it can (history).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Seq>,
     /// More in that direction (history, rooms, members).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<bool>,

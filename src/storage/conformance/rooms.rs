@@ -214,3 +214,14 @@ pub async fn cursors_are_durable_within_a_second(b: &dyn Backend) {
     s.close();
     assert_eq!(b.open().await.cursors(UserId(1), &[ROOM]).await.expect("cursors"), [cursor]);
 }
+
+/// By id, from behind the one given.
+pub async fn rooms_are_listed_in_order(b: &dyn Backend) {
+    let s = b.open().await;
+    for id in [5, 1 << 40, 3] {
+        s.apply(RoomId(id), SHARD, vec![Effect::Room(room_row(RoomId(id), 1))], false).await.expect("apply");
+    }
+    let ids = |rows: Vec<crate::storage::RoomRow>| rows.into_iter().map(|row| row.room.0).collect::<Vec<_>>();
+    assert_eq!(ids(s.list_rooms(RoomId(0), 2).await.expect("rooms")), [3, 5]);
+    assert_eq!(ids(s.list_rooms(RoomId(5), 2).await.expect("rooms")), [1 << 40]);
+}

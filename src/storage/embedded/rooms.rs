@@ -65,6 +65,14 @@ impl Rooms for EmbeddedStore {
         self.shared.write(true, bytes, work).await
     }
 
+    async fn list_rooms(&self, after: RoomId, limit: usize) -> Result<Vec<RoomRow>> {
+        self.read(move |view| {
+            let rows = view.list(&codec::all_rooms(), Some(after.0), limit)?;
+            Ok(rows.into_iter().map(|(_, row)| row).collect())
+        })
+        .await
+    }
+
     async fn rooms(&self, rooms: &[RoomId]) -> Result<Vec<Option<RoomRow>>> {
         let keys: Vec<_> = rooms.iter().map(|r| codec::room(*r)).collect();
         self.read(move |view| keys.iter().map(|k| view.get(k)).collect()).await
