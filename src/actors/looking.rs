@@ -93,20 +93,15 @@ pub async fn thread(
     let (room, root) = at;
     message(node, user, room, root).await?;
     let head = see(node, user, room).await?.row.applied;
-    let mut next = after.unwrap_or(root).saturating_add(1);
+    let mut next = after.unwrap_or(root).max(root).saturating_add(1);
     let end = head.min(next.saturating_add(THREAD_ENTRIES - 1));
     let mut found: Vec<Arc<Entry>> = Vec::new();
     while next <= end && found.len() < limit {
-        let page = reading::entries(node, room, next, end.min(next + PAGE - 1)).await.map_err(storage_error)?;
-        for entry in page {
-            next = entry.seq + 1;
-            if matches!(&entry.body, Body::Message(m) if m.thread == Some(root)) {
-                found.push(entry);
-            }
-            if found.len() == limit {
-                break;
-            }
-        }
+        let last = end.min(next + PAGE - 1);
+        let page = reading::entries(node, room, next, last).await.map_err(storage_error)?;
+        let in_thread = |e: &Arc<Entry>| matches!(&e.body, Body::Message(m) if m.thread == Some(root));
+        found.extend(page.into_iter().filter(in_thread).take(limit - found.len()));
+        next = if found.len() == limit { found.last().map_or(last, |e| e.seq) } else { last } + 1;
     }
     let fits = reading::fitting(&found, reading::ANSWER_BYTES);
     if let Some(over) = found.get(fits) {
@@ -123,26 +118,45 @@ pub async fn pins(node: &NodeContext, user: UserId, room: RoomId, after: Seq, li
     let mut seqs = in_time(node.store.pins(room, after, limit + 1)).await.map_err(storage_error)?;
     let mut more = seqs.len() > limit;
     seqs.truncate(limit);
+    let mut last = seqs.last().copied();
     let mut found: Vec<Arc<Entry>> = Vec::with_capacity(seqs.len());
     for seq in seqs {
         found.extend(reading::entries(node, room, seq, seq).await.map_err(storage_error)?);
     }
     let fits = reading::fitting(&found, reading::ANSWER_BYTES);
-    more |= fits < found.len();
-    found.truncate(fits);
-    let next = found.last().filter(|_| more).map(|e| e.seq);
+    if fits < found.len() {
+        more = true;
+        found.truncate(fits);
+        last = found.last().map(|e| e.seq);
+    }
+    let next = last.filter(|_| more);
     Ok((reading::show(node, room, found).await.map_err(storage_error)?, next))
 }
 
-/// Entries after a seq, in order, at most `limit`, and where the next page begins.
-pub async fn entries(node: &NodeContext, user: UserId, room: RoomId, after: Seq, limit: usize) -> Result<(Vec<Arc<Entry>>, Option<Seq>)> {
+/// Entries of a room's log.
+pub struct Stretch {
+    /// Contiguous, in order.
+    pub entries: Vec<Arc<Entry>>,
+    /// After which seq the next ones are; none: these are the last.
+    pub next: Option<Seq>,
+    /// The first seq that is still kept, where entries that were asked for are not.
+    pub first: Option<Seq>,
+}
+
+/// Entries after a seq, at most `limit`.
+pub async fn entries(node: &NodeContext, user: UserId, room: RoomId, after: Seq, limit: usize) -> Result<Stretch> {
     let head = answering::readable_head(node, user, room).await?;
+    let limit = limit as u64;
     let from = after.saturating_add(1);
-    let to = head.min(after.saturating_add(limit as u64));
-    let mut found = reading::entries(node, room, from, to).await.map_err(storage_error)?;
-    found.truncate(reading::fitting(&found, reading::ANSWER_BYTES));
-    let next = found.last().map(|e| e.seq).filter(|last| *last < head);
-    Ok((found, next))
+    let read = async |from: Seq| reading::entries(node, room, from, head.min(from.saturating_add(limit - 1))).await.map_err(storage_error);
+    let (mut entries, mut first) = (read(from).await?, None);
+    if from <= head && entries.first().is_none_or(|e| e.seq > from) {
+        let floor = reading::floor(node, room).await.map_err(storage_error)?;
+        (entries, first) = (read(floor.max(from)).await?, Some(floor));
+    }
+    entries.truncate(reading::fitting(&entries, reading::ANSWER_BYTES));
+    let next = entries.last().map(|e| e.seq).filter(|last| *last < head);
+    Ok(Stretch { entries, next, first })
 }
 
 /// A user as a list names it.

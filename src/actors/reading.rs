@@ -211,23 +211,32 @@ async fn summary(node: &NodeContext, user: UserId, row: RoomRow, cursor: CursorR
     })
 }
 
-/// Rooms of the user that were active before a place in the list (all, when none), newest activity first, and whether there are more.
+/// A place in the room list: activity, and which of those that were active at once.
+pub type ListPlace = (Millis, RoomId);
+
+/// Rooms of the user that were active before a place in the list (all, when none), newest activity first, and the place after which
+/// there are more. A room that becomes active meanwhile moves to the list's beginning.
 pub async fn rooms_before(
     node: &NodeContext,
     user: UserId,
-    place: Option<(Millis, RoomId)>,
+    place: Option<ListPlace>,
     limit: usize,
-) -> Result<(Vec<RoomSummary>, bool)> {
+) -> Result<(Vec<RoomSummary>, Option<ListPlace>)> {
     let order = |at, room| (std::cmp::Reverse(at), room);
     let rows = all_rooms(node, user).await?;
     let first = place.map_or(0, |(at, room)| rows.partition_point(|row| order(row.at, row.room) <= order(at, room)));
-    window(node, user, &rows[first..], limit).await
+    let rows = &rows[first..];
+    let (shown, covered) = window(node, user, rows, limit).await?;
+    let end = covered.checked_sub(1).and_then(|last| rows.get(last)).filter(|_| covered < rows.len());
+    Ok((shown, end.map(|row| (row.at, row.room))))
 }
 
 /// A window of the user's room list, newest activity first, and whether there are more rooms.
 pub async fn room_list(node: &NodeContext, user: UserId, offset: usize, limit: usize) -> Result<(Vec<RoomSummary>, bool)> {
     let rows = all_rooms(node, user).await?;
-    window(node, user, rows.get(offset..).unwrap_or_default(), limit).await
+    let rows = rows.get(offset..).unwrap_or_default();
+    let (shown, covered) = window(node, user, rows, limit).await?;
+    Ok((shown, covered < rows.len()))
 }
 
 async fn all_rooms(node: &NodeContext, user: UserId) -> Result<Vec<RoomRow>> {
@@ -237,14 +246,18 @@ async fn all_rooms(node: &NodeContext, user: UserId) -> Result<Vec<RoomRow>> {
     Ok(rows)
 }
 
-async fn window(node: &NodeContext, user: UserId, rows: &[RoomRow], limit: usize) -> Result<(Vec<RoomSummary>, bool)> {
+/// The first rooms of a list as the user sees them, at most `limit`, and how many of the list that covers. One that was left meanwhile is
+/// covered, and not shown.
+async fn window(node: &NodeContext, user: UserId, rows: &[RoomRow], limit: usize) -> Result<(Vec<RoomSummary>, usize)> {
     let window: Vec<RoomId> = rows.iter().take(limit).map(|r| r.room).collect();
     let mut shown = summaries(node, user, &window).await?;
     let mut bytes = 0;
-    let over = shown.iter().position(|room| {
+    let over = shown.iter().skip(1).position(|room| {
         bytes += room.last.as_ref().map_or(0, |last| weight(&last.entry));
         bytes > ANSWER_BYTES
     });
-    shown.truncate(over.map_or(shown.len(), |first| first.max(1)));
-    Ok((shown, over.is_some() || rows.len() > limit))
+    let Some(first) = over.map(|index| index + 1) else { return Ok((shown, window.len())) };
+    let covered = window.iter().position(|room| *room == shown[first].room).unwrap_or(window.len());
+    shown.truncate(first);
+    Ok((shown, covered))
 }

@@ -59,7 +59,7 @@ pub struct AsWhat {
 /// Brings a user in. Who is in already stays what it is.
 #[utoipa::path(put, path = "/v1/rooms/{room}/members/{user}", params(("room" = RoomId, Path), ("user" = UserId, Path)),
     request_body = Option<AsWhat>,
-    responses((status = 201, description = "brought in"), (status = 200, description = "was in already")))]
+    responses((status = 201, description = "brought in", body = MemberShown), (status = 200, description = "was in already", body = MemberShown)))]
 pub async fn invite(
     api: web::Data<Api>,
     node: Node,
@@ -69,7 +69,10 @@ pub async fn invite(
 ) -> Result<HttpResponse, ApiError> {
     let invite = InviteMember { role: as_what.role, ..on_member(&node, &me, &place).await?.into() };
     match ask(&api, &me, Request::Invite(invite)).await {
-        Ok(_) => Ok(HttpResponse::Created().json(member(&node, &me, &place).await?)),
+        Ok(_) => {
+            let gone = || ApiError::new(Code::Conflict, "the user was brought in, and is out again");
+            Ok(HttpResponse::Created().json(member(&node, &me, &place).await?.ok_or_else(gone)?))
+        }
         Err(error) if error.code == Code::Conflict => {
             // The group may be full, and then the user is not there.
             let member = member(&node, &me, &place).await?.ok_or(error)?;

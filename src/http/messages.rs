@@ -10,13 +10,14 @@ use super::etag::{Conditions, IfMatchHeader, IfNoneMatchHeader};
 use super::idempotency::{Key, KeyHeader};
 use super::page::{Page, PageQuery};
 use super::rooms::{Node, ask, done, fresh};
-use crate::actors::looking::{self, Named};
+use crate::actors::looking::{self, Named, Stretch};
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::{Attachment, Entry, Opaque};
 use crate::protocol::ids::{ClientId, MessageId, Millis, RoomId, Seq, UserId};
 use crate::protocol::ops::{self, EditMessage, History, OnMessage, PinMessage, ReactTo, Request, Send, Shown};
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
 /// What this file adds to the OpenAPI document.
@@ -51,6 +52,9 @@ struct Messages {
     head: Seq,
     /// There is more in the direction asked for.
     more: bool,
+    /// The first seq that is still kept, where older ones are not and the page goes as far back as it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<Seq>,
 }
 
 /// Messages of a room.
@@ -67,7 +71,7 @@ pub async fn history(
     node.router.settle(*room).await;
     let page = ask(&api, &me, Request::History(History { room: *room, before, after, around, limit })).await?;
     let (items, head, more) = (page.messages.unwrap_or_default(), page.head.unwrap_or_default(), page.more == Some(true));
-    Ok(HttpResponse::Ok().json(Messages { items, head, more }))
+    Ok(HttpResponse::Ok().json(Messages { items, head, more, first: page.first }))
 }
 
 /// A message to be sent; one of `text`, `attachments` and `data` must be there.
@@ -276,9 +280,20 @@ pub struct After {
     after: Option<Seq>,
 }
 
+/// A page of a room's log.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EntryPage)]
+struct EntryPage {
+    #[serde(flatten)]
+    page: Page<Entry>,
+    /// The first seq that is still kept, where entries that were asked for are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<Seq>,
+}
+
 /// Entries of the room's log, in order: all that happened in it, for a program that polls. It goes on from the `seq` of the last one.
 #[utoipa::path(get, path = "/v1/rooms/{room}/entries", params(("room" = RoomId, Path), After, PageQuery),
-    responses((status = 200, description = "a page of them", body = Page<Entry>)))]
+    responses((status = 200, description = "a page of them", body = EntryPage)))]
 pub async fn entries(
     node: Node,
     me: SignedIn,
@@ -287,7 +302,7 @@ pub async fn entries(
     page: web::Query<PageQuery>,
 ) -> Result<HttpResponse, ApiError> {
     let from = page.place()?.or(after.after).unwrap_or(0);
-    let (found, next) = looking::entries(&node, me.user.user, *room, from, page.limit()?).await?;
-    let items: Vec<&Entry> = found.iter().map(|e| &**e).collect();
-    Ok(HttpResponse::Ok().json(Page::new(items, next)))
+    let Stretch { entries, next, first } = looking::entries(&node, me.user.user, *room, from, page.limit()?).await?;
+    let items = entries.into_iter().map(Arc::unwrap_or_clone).collect();
+    Ok(HttpResponse::Ok().json(EntryPage { page: Page::new(items, next), first }))
 }

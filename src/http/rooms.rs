@@ -16,7 +16,7 @@ use crate::actors::room::storage_error;
 use crate::auth::failed;
 use crate::error::ApiError;
 use crate::protocol::entry::{Caller, RoomKind};
-use crate::protocol::ids::{ClientId, Millis, RoomId, Seq, UserId};
+use crate::protocol::ids::{ClientId, RoomId, Seq, UserId};
 use crate::protocol::ops::{self, Create, InRoom, MoveCursor, OnMember, Request, RoomSummary, UpdateRoom};
 use crate::push::levels::Notify;
 use actix_web::http::header;
@@ -63,12 +63,11 @@ pub fn done(_: ops::Ok) -> HttpResponse {
     HttpResponse::NoContent().finish()
 }
 
-/// One's rooms, newest activity first.
+/// One's rooms, newest activity first. A room that becomes active while one turns the pages moves to the first one.
 #[utoipa::path(get, path = "/v1/rooms", params(PageQuery), responses((status = 200, description = "a page of them", body = Page<RoomShown>)))]
 pub async fn list(api: web::Data<Api>, node: Node, me: SignedIn, page: web::Query<PageQuery>) -> Result<HttpResponse, ApiError> {
-    let (limit, place) = (page.limit()?, page.place::<(Millis, RoomId)>()?);
-    let (rooms, more) = reading::rooms_before(&node, me.user.user, place, limit).await.map_err(storage_error)?;
-    let next = rooms.last().filter(|_| more).map(|room| (room.at, room.room));
+    let (limit, place) = (page.limit()?, page.place()?);
+    let (rooms, next) = reading::rooms_before(&node, me.user.user, place, limit).await.map_err(storage_error)?;
     let mut levels = api.pushes.levels.set_by(me.user.user, api.config.rooms.rooms_per_user_max).await.map_err(failed)?;
     let mut with_level = |room: RoomSummary| {
         let notify = levels.remove(&room.room).unwrap_or_else(|| Notify::default_of(room.kind));

@@ -1,6 +1,8 @@
 //! Who may do what: every request by everybody, through the socket and over HTTP, judged by one table each for rooms and for people.
 //!
 //! A cell is tried through each door it has, from the same state, and both must answer alike: the doors lead to the same rooms.
+//! A few cells are worth a word: who blocks you is not there for you, also when you would invite it; everybody sees the links that are
+//! its own, and those of others are not there for whom may not manage them.
 
 use super::support::{RawSocket, TestNode, TestUser, http};
 use serde_json::{Value, json};
@@ -38,7 +40,7 @@ const ROOMS: &str = "
     r      set level      ++.U    ++++++...U  ++++++FFFU
     r      bans           FF.U    +++FFF...U  +++FFFFFFU
     sr     update         FF.U    ++FFFF...U  ++FFFFFFFU
-    sr     invite         FF.U    ++++.F...U  ++++.FFFFU
+    sr     invite         F..U    ++++.F...U  ++++.FFFFU
     sr     kick           FF.U    +++FFF...U  +++FFFFFFU
     sr     ban            FF.U    +++FFF...U  +++FFFFFFU
     sr     unban          FF.U    +++FFF...U  +++FFFFFFU
@@ -47,10 +49,10 @@ const ROOMS: &str = "
     sr     unmute         FF.U    +++FFF...U  +++FFFFFFU
     sr     transfer       FF.U    +FFFFF...U  +FFFFFFFFU
     r      make link      FF.U    +++++F...U  +++++FFFFU
-    r      links          FF.U    +++++F...U  +++++FFFFU
-    r      end link       FF.U    +++FFF...U  +++FFFFFFU
-    r      see link       ....    +++++++.+U  +++++++.+U
-    r      use link       ....    +++++++.+U  +++++++.+U
+    r      links          ++.U    ++++++...U  ++++++FFFU
+    r      end link       ...U    +++......U  +++...FFFU
+    r      see link       ...U    +++++++.+U  +++++++.+U
+    r      use link       ...U    +++++++.+U  +++++++.+U
     sr     join           FF.U    FFFFFF...U  +++++++F+U
     sr     leave          FF.U    C+++++...U  C++++++++U
 ";
@@ -572,6 +574,7 @@ async fn who_is_signed_out_gets_nothing_at_any_door() {
         // Enough fields for any of them: what is refused is the caller, not the form.
         let mut fields =
             json!({ "room": "5", "user": "6", "seq": 1, "text": "x", "emoji": "x", "on": true, "users": [], "role": "member" });
+        (fields["name"], fields["read"], fields["state"]) = ("x".into(), 1.into(), "away".into());
         (fields["kind"], fields["token"], fields["cid"]) = ("channel".into(), "x".into(), uuid::Uuid::new_v4().to_string().into());
         let answer = socket.ask(op, fields).await;
         if answer["code"] != "unauthorized" {
