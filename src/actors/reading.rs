@@ -209,7 +209,8 @@ async fn summary(
 pub async fn room_list(node: &NodeContext, user: UserId, offset: usize, limit: usize) -> Result<(Vec<RoomSummary>, bool)> {
     let mine = in_time(node.store.rooms_of(user, node.config.rooms.rooms_per_user_max)).await?;
     let mut rows: Vec<RoomRow> = in_time(node.store.rooms(&mine)).await?.into_iter().flatten().collect();
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.at), row.room));
+    // Of rooms that changed in one millisecond the one that was made last comes first.
+    rows.sort_by_key(|row| std::cmp::Reverse((row.at, row.room)));
     let window: Vec<RoomId> = rows.iter().skip(offset).take(limit).map(|r| r.room).collect();
     let mut shown = summaries(node, user, &window).await?;
     let mut bytes = 0;
