@@ -6,6 +6,7 @@ use crate::protocol::entry::{Body, Entry, Message, Role};
 use crate::protocol::ids::{Millis, RoomId, Seq, UserId};
 use crate::protocol::ops::{History, Reaction, RoomSummary, Shown};
 use crate::storage::{CursorRow, FoldRow, MemberRow, Result, RoomRow, StorageError, record};
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -222,9 +223,8 @@ pub async fn rooms_before(
     place: Option<ListPlace>,
     limit: usize,
 ) -> Result<(Vec<RoomSummary>, Option<ListPlace>)> {
-    let order = |at, room| (std::cmp::Reverse(at), room);
     let rows = all_rooms(node, user).await?;
-    let first = place.map_or(0, |(at, room)| rows.partition_point(|row| order(row.at, row.room) <= order(at, room)));
+    let first = place.map_or(0, |place| rows.partition_point(|row| (row.at, row.room) >= place));
     let rows = &rows[first..];
     let (shown, covered) = window(node, user, rows, limit).await?;
     let end = covered.checked_sub(1).and_then(|last| rows.get(last)).filter(|_| covered < rows.len());
@@ -242,7 +242,8 @@ pub async fn room_list(node: &NodeContext, user: UserId, offset: usize, limit: u
 async fn all_rooms(node: &NodeContext, user: UserId) -> Result<Vec<RoomRow>> {
     let mine = in_time(node.store.rooms_of(user, node.config.rooms.rooms_per_user_max)).await?;
     let mut rows: Vec<RoomRow> = in_time(node.store.rooms(&mine)).await?.into_iter().flatten().collect();
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.at), row.room));
+    // Of rooms that changed in one millisecond the one that was made last comes first.
+    rows.sort_by_key(|row| Reverse((row.at, row.room)));
     Ok(rows)
 }
 

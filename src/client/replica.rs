@@ -238,7 +238,7 @@ impl Replica {
         }
         if let (Some(room), Some(summary)) = (self.rooms.get_mut(&told.room), &told.summary) {
             room.read = summary.read;
-            room.summary = Some(summary.clone());
+            room.summary = Some((**summary).clone());
         }
     }
 
@@ -415,7 +415,7 @@ mod tests {
         let summary = serde_json::from_str::<RoomSummary>(
             r#"{"room":"5","kind":"group","name":"old","topic":"t","role":"member","head":0,"n":0,"at":0,"read":0,"unread":0}"#,
         );
-        r.standing(&RoomStanding { summary: Some(summary.unwrap()), ..told(Standing::Joined, 0, 0) });
+        r.standing(&RoomStanding { summary: Some(Box::new(summary.unwrap())), ..told(Standing::Joined, 0, 0) });
         r.apply(&entry(1, OTHER, Body::Room(RoomChange { name: Some("new".into()), ..RoomChange::default() })));
         let room = r.room(ROOM).unwrap();
         assert_eq!((room.name(), room.summary.as_ref().unwrap().topic.as_str()), ("new", "t"));

@@ -267,7 +267,7 @@ fn streams() -> BoxedStrategy<Push> {
             standing,
             from,
             head,
-            summary
+            summary: summary.map(Box::new),
         })),
         (number(), vec(cursor, 0..3), vec(presence(), 0..3)).prop_map(|(reference, cursors, presence)| Push::Resumed(Resumed {
             reference,

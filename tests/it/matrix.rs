@@ -244,8 +244,8 @@ impl<'a> Stage<'a> {
         let made = call(node, actors[0].token.as_deref(), "POST", "/v1/rooms", &create).await.1;
         let room = made["room"].as_str().unwrap_or_else(|| panic!("no room: {made}")).to_owned();
         let mut stage = Stage { node, kind, room, actors, target, target_is: "member", said: 0 };
-        for index in 0..roles.len() {
-            if !["stranger", "signed out"].contains(&roles[index]) {
+        for (index, role) in roles.iter().enumerate() {
+            if !["stranger", "signed out"].contains(role) {
                 stage.actors[index].own = stage.says(index).await;
             }
         }

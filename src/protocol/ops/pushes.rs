@@ -188,7 +188,7 @@ pub struct RoomStanding {
     pub head: Seq,
     /// The room as in the room list; absent for rooms that were left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub summary: Option<RoomSummary>,
+    pub summary: Option<Box<RoomSummary>>,
 }
 
 /// See [`Push::Resumed`].
