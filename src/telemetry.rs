@@ -150,7 +150,7 @@ metrics! {
     delivered_bytes_total: Counter = Counter::default(), "Bytes of frames put into outboxes";
     ephemeral_dropped_total: Counter = Counter::default(), "Ephemeral events dropped at full outboxes";
     outbox_overruns_total: Counter = Counter::default(), "Sessions closed because their outbox ran over";
-    filter_answers_total: Labeled = Labeled::new("answer", FILTER_ANSWERS.iter().copied()), "What the filter of messages said, by answer";
+    filter_answers_total: Labeled = Labeled::new("result", FILTER_ANSWERS.iter().copied()), "What the filter of messages said, by result";
     rooms_active: Gauge = Gauge::default(), "Rooms with an actor now";
     presences_active: Gauge = Gauge::default(), "Users with a presence actor now";
     actor_restarts_total: Labeled = Labeled::new("actor", ACTORS.iter().copied()), "Actors that ended or panicked and were rebuilt";

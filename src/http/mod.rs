@@ -11,6 +11,11 @@
 //! | `DELETE /v1/me`, `GET /v1/me/export` | [`deletion`], [`export`] |
 //! | `GET PATCH /v1/me`, `GET /v1/users/{user}`, `GET /v1/users/by-name/{name}` | [`users`] |
 //! | `GET /v1/contacts` `contacts/presence` `blocks`, `PUT DELETE /v1/contacts/{user}` `blocks/{user}` | [`contacts`] |
+//! | `GET POST /v1/rooms`, `GET PATCH /v1/rooms/{room}`, its `join` `leave` `transfer` `cursor` | [`rooms`] |
+//! | `/v1/rooms/{room}/members` `bans` `mutes` | [`members`] |
+//! | `/v1/rooms/{room}/messages/…` `pins` `entries` | [`messages`] |
+//! | `/v1/rooms/{room}/invites`, `/v1/invites/{code}` | [`invites`] |
+//! | `GET /v1/channels` | [`channels`] |
 //! | `GET PUT /v1/rooms/{room}/notify` | [`notify`] |
 //! | `GET /v1/push/vapid`, `PUT DELETE /v1/push/subscription`, `GET /v1/push/subscriptions` | [`push`] |
 //! | `POST /v1/users`, `/v1/webhooks/…`, `/v1/incoming-hooks/…` (with an API key, [`scopes`]) | [`newcomers`], [`webhooks`], [`incoming`] |
@@ -74,6 +79,7 @@ pub mod arrival;
 pub mod audit;
 pub mod auth;
 pub mod backup;
+pub mod channels;
 pub mod contacts;
 pub mod cookie;
 pub mod cors;
@@ -87,7 +93,10 @@ pub mod headers;
 pub mod health;
 pub mod idempotency;
 pub mod incoming;
+pub mod invites;
 pub mod keys;
+pub mod members;
+pub mod messages;
 pub mod moderation;
 pub mod newcomers;
 pub mod notify;
@@ -97,6 +106,7 @@ pub mod password;
 pub mod peer;
 pub mod push;
 pub mod retention;
+pub mod rooms;
 pub mod scopes;
 pub mod server;
 pub mod socket;
@@ -301,6 +311,8 @@ fn public(cfg: &mut Table<'_>) {
     identity(cfg);
     own(cfg);
     people(cfg);
+    talking(cfg);
+    messaging(cfg);
     pushing(cfg);
     embedding(cfg);
     api_at(cfg, openapi::ADDRESS, "GET, HEAD", [get().to(openapi::document)]);
@@ -349,6 +361,42 @@ fn people(cfg: &mut Table<'_>) {
     let bans = [web::put().to(moderation::ban), web::delete().to(moderation::unban)];
     api_at(cfg, "/v1/server-bans/{user}", "PUT, DELETE", bans);
     api_at(cfg, "/v1/blocks/{user}", "PUT, DELETE", [web::put().to(contacts::block), web::delete().to(contacts::unblock)]);
+}
+
+/// Rooms, who is in them, and how one comes in.
+fn talking(cfg: &mut Table<'_>) {
+    api_at(cfg, "/v1/rooms", "GET, HEAD, POST", [get().to(rooms::list), web::post().to(rooms::create)]);
+    api_at(cfg, "/v1/rooms/{room}", "GET, HEAD, PATCH", [get().to(rooms::read), web::patch().to(rooms::change)]);
+    api_at(cfg, "/v1/rooms/{room}/join", "POST", [web::post().to(rooms::join)]);
+    api_at(cfg, "/v1/rooms/{room}/leave", "POST", [web::post().to(rooms::leave)]);
+    api_at(cfg, "/v1/rooms/{room}/transfer", "POST", [web::post().to(rooms::transfer)]);
+    api_at(cfg, "/v1/rooms/{room}/cursor", "GET, HEAD, PUT", [get().to(rooms::cursor), web::put().to(rooms::move_cursor)]);
+    api_at(cfg, "/v1/rooms/{room}/members", "GET, HEAD", [get().to(members::list)]);
+    let member = [web::put().to(members::invite), web::patch().to(members::set_role), web::delete().to(members::kick)];
+    api_at(cfg, "/v1/rooms/{room}/members/{user}", "PUT, PATCH, DELETE", member);
+    api_at(cfg, "/v1/rooms/{room}/bans", "GET, HEAD", [get().to(members::bans)]);
+    api_at(cfg, "/v1/rooms/{room}/bans/{user}", "PUT, DELETE", [web::put().to(members::ban), web::delete().to(members::unban)]);
+    api_at(cfg, "/v1/rooms/{room}/mutes/{user}", "PUT, DELETE", [web::put().to(members::mute), web::delete().to(members::unmute)]);
+    api_at(cfg, "/v1/rooms/{room}/invites", "GET, HEAD, POST", [get().to(invites::list), web::post().to(invites::create)]);
+    api_at(cfg, "/v1/rooms/{room}/invites/{code}", "DELETE", [web::delete().to(invites::revoke)]);
+    api_at(cfg, "/v1/invites/{code}", "GET, HEAD", [get().to(invites::preview)]);
+    api_at(cfg, "/v1/invites/{code}/accept", "POST", [web::post().to(invites::accept)]);
+    api_at(cfg, "/v1/channels", "GET, HEAD", [get().to(channels::list)]);
+}
+
+/// What is said in rooms.
+fn messaging(cfg: &mut Table<'_>) {
+    api_at(cfg, "/v1/rooms/{room}/messages", "GET, HEAD, POST", [get().to(messages::history), web::post().to(messages::send)]);
+    let message = [get().to(messages::read), web::patch().to(messages::edit), web::delete().to(messages::delete)];
+    api_at(cfg, "/v1/rooms/{room}/messages/{seq}", "GET, HEAD, PATCH, DELETE", message);
+    let reaction = [web::put().to(messages::react), web::delete().to(messages::unreact)];
+    api_at(cfg, "/v1/rooms/{room}/messages/{seq}/reactions/{emoji}", "PUT, DELETE", reaction);
+    let pin = [web::put().to(messages::pin), web::delete().to(messages::unpin)];
+    api_at(cfg, "/v1/rooms/{room}/messages/{seq}/pin", "PUT, DELETE", pin);
+    api_at(cfg, "/v1/rooms/{room}/messages/{seq}/thread", "GET, HEAD", [get().to(messages::thread)]);
+    api_at(cfg, "/v1/rooms/{room}/messages/{seq}/readers", "GET, HEAD", [get().to(messages::readers)]);
+    api_at(cfg, "/v1/rooms/{room}/pins", "GET, HEAD", [get().to(messages::pins)]);
+    api_at(cfg, "/v1/rooms/{room}/entries", "GET, HEAD", [get().to(messages::entries)]);
 }
 
 fn pushing(cfg: &mut Table<'_>) {

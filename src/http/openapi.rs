@@ -5,8 +5,8 @@
 //! (`the_document_and_the_route_table_agree`) keeps it equal to the route table.
 
 use super::{
-    auth, contacts, deletion, devices, email, error, etag, export, incoming, moderation, newcomers, notify, password, push, totp, users,
-    webhooks,
+    auth, channels, contacts, deletion, devices, email, error, etag, export, incoming, invites, members, messages, moderation, newcomers,
+    notify, password, push, rooms, totp, users, webhooks,
 };
 use crate::error::{ApiError, Code};
 use actix_web::http::header;
@@ -52,6 +52,11 @@ fn parts() -> Vec<(&'static str, utoipa::openapi::OpenApi)> {
         ("export", export::Docs::openapi()),
         ("users", users::Docs::openapi()),
         ("contacts", contacts::Docs::openapi()),
+        ("rooms", rooms::Docs::openapi()),
+        ("members", members::Docs::openapi()),
+        ("messages", messages::Docs::openapi()),
+        ("invites", invites::Docs::openapi()),
+        ("channels", channels::Docs::openapi()),
         ("moderation", moderation::Docs::openapi()),
         ("notify", notify::Docs::openapi()),
         ("push", push::Docs::openapi()),
