@@ -113,6 +113,7 @@ pub async fn reset(api: web::Data<Api>, req: HttpRequest, Body(body): Body<Reset
 
 /// The old and the new password.
 #[derive(Deserialize, ToSchema)]
+#[schema(as = PasswordChange)]
 pub struct Change {
     /// The password as it is.
     old: String,

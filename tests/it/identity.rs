@@ -226,6 +226,20 @@ async fn an_address_counts_once_its_owner_has_followed_the_link() {
     };
     assert_eq!(want(&alice, "a@example.org", "wrong horse").await.refused(), (401, "bad_credentials".into()), "changes need the password");
     assert_eq!(want(&alice, "not an address", PASSWORD).await.refused(), (422, "invalid".into()));
+    // One may give it at once, or never.
+    let register = |name: &str, email: &str| {
+        let body = json!({ "name": name, "password": PASSWORD, "email": email });
+        let node = &node;
+        async move { call(node, "POST", "/v1/auth/register", "", body).await }
+    };
+    assert_eq!(register("carol", "not an address").await.refused(), (422, "invalid".into()));
+    let carol = register("carol", "carol@example.org").await.done(201);
+    let of_carol = || call(&node, "GET", "/v1/me", &text(&carol, "access_token"), Value::Null);
+    assert_eq!(of_carol().await.done(200)["email_verified"], false);
+    let token = token_of(&mail(&node, "carol@example.org", 1).await);
+    call(&node, "POST", "/v1/auth/email/verify", "", json!({ "token": token })).await.done(204);
+    let me = of_carol().await.done(200);
+    assert_eq!((&me["email"], &me["email_verified"]), (&json!("carol@example.org"), &json!(true)));
     want(&alice, "A@example.org", PASSWORD).await.done(202);
     let first = token_of(&mail(&node, "a@example.org", 1).await);
     // Not verified: no link goes there.
