@@ -22,6 +22,7 @@ for (const { look, theme, language } of LOOKS) {
   test(`no accessibility violations on the main screens: ${look}`, async ({ server, account, browser, strict }) => {
     const [a, b] = [await account("alice"), await account("bob")];
     await server.befriend(a, b);
+    strict.expect(/status of 401/);
     const socket = await Socket.open(server, b);
     const room = await socket.create("group", [a], "Design", "What we show");
     const direct = await socket.create("direct", [a]);

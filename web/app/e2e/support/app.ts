@@ -67,17 +67,28 @@ export class Person {
   }
 }
 
-/** What the browser says by itself when there is no server or no permission; tests bring that about on purpose. */
-const EXPECTED = /net::ERR_|WebSocket connection to|Failed to load resource/;
+/** What the browser says by itself when there is no server. */
+const UNREACHABLE = /net::ERR_|WebSocket connection to .* failed/;
 
 /** Watches pages: what they say on the console, what their policy refused, what they did not catch. */
 export class Strict {
   readonly faults: string[] = [];
+  #expected: RegExp[] = [];
+
+  /** Something that this test brings about on purpose. */
+  expect(what: RegExp) {
+    this.#expected.push(what);
+  }
+
+  /** The test takes the server away. */
+  expectUnreachable() {
+    this.expect(UNREACHABLE);
+  }
 
   watch(page: Page): Page {
     page.on("console", (m) => {
       if (/Content Security Policy/i.test(m.text())) this.faults.push(`policy: ${m.text()}`);
-      else if (m.type() === "error" && !EXPECTED.test(m.text())) this.faults.push(`console: ${m.text()}`);
+      else if (m.type() === "error" && !this.#expected.some((e) => e.test(m.text()))) this.faults.push(`console: ${m.text()}`);
     });
     page.on("pageerror", (e) => this.faults.push(`uncaught: ${e.stack ?? e.message}`));
     return page;
@@ -92,6 +103,8 @@ type Fixtures = {
   name: (name: string) => string;
   /** Makes an account. */
   account: (name: string) => Promise<Account>;
+  /** The network to the server, to be cut. */
+  cable: Cable;
   /** A browser of its own for somebody, signed in. */
   person: (who: Account, setup?: Setup) => Promise<Person>;
 };
@@ -118,6 +131,12 @@ export const test = base.extend<Fixtures, { server: Server }>({
   },
   account: async ({ server, name }, use) => {
     await use((n) => server.register(name(n)));
+  },
+  cable: async ({ server, strict }, use) => {
+    const cable = await Cable.lay(server.port);
+    strict.expectUnreachable();
+    await use(cable);
+    cable.remove();
   },
   person: async ({ browser, server, strict }, use) => {
     const contexts: BrowserContext[] = [];

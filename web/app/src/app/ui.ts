@@ -12,6 +12,8 @@ export type DialogName =
   | { name: "shortcuts" }
   | { name: "settings"; tab?: string }
   | { name: "readers"; room: string; seq: number }
+  | { name: "delete"; room: string; seq: number }
+  | { name: "report"; room: string; seq: number }
   | { name: "profile"; user: string };
 export type Toast = { id: number; text: string; kind: "info" | "bad" };
 

@@ -46,6 +46,7 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
     discard: async (_, key) => void client.discard(key),
     typing: (room, on) => client.setTyping(room, on),
     typists: (room) => ({ subscribe: (changed) => client.watch(`typing:${room}`, changed), get: () => client.typing(room) }),
+    happened: (room) => ({ subscribe: (changed) => client.watch(`room:${room}`, changed), get: () => client.room(room)?.happenings.at(-1)?.seq ?? 0 }),
     read(room, seq) {
       client.markRead(room, seq);
       if (client.room(room)?.unread === 0) void withdraw(new Set([room]));
@@ -78,6 +79,9 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
     invite: async (room, user) => void (await client.submit("invite", { room, user })),
     kick: async (room, user) => void (await client.submit("kick", { room, user })),
     ban: async (room, user) => void (await client.submit("ban", { room, user })),
+    unban: async (room, user) => void (await client.submit("unban", { room, user })),
+    mute: async (room, user, until) => void (await (until === null ? client.submit("unmute", { room, user }) : client.submit("mute", { room, user, ...(until === undefined ? {} : { until }) }))),
+    transfer: async (room, user) => void (await client.submit("transfer", { room, user })),
     role: async (room, user, role) => void (await client.submit("role", { room, user, role })),
     update: async (room, change) => void (await client.submit("update", { room, ...change })),
     presence: (state, status) => client.setPresence({ state, ...(status === undefined ? {} : { status }) }),

@@ -9,6 +9,7 @@ function withRegion(language: Language): string {
 
 function make(tag: string) {
   const form = (options: Intl.DateTimeFormatOptions) => new Intl.DateTimeFormat(tag, options);
+  const unit = (unit: string) => new Intl.NumberFormat(tag, { style: "unit", unit, unitDisplay: "long" });
   return {
     time: form({ hour: "2-digit", minute: "2-digit" }),
     day: form({ weekday: "long", month: "long", day: "numeric" }),
@@ -16,6 +17,7 @@ function make(tag: string) {
     short: form({ month: "short", day: "numeric" }),
     weekday: form({ weekday: "short" }),
     full: form({ dateStyle: "full", timeStyle: "short" }),
+    units: { second: unit("second"), minute: unit("minute"), hour: unit("hour") },
     relative: new Intl.RelativeTimeFormat(tag, { numeric: "auto" }),
   };
 }
@@ -56,6 +58,13 @@ export function useDates() {
         const ago = daysBetween(at, now);
         return (ago === 0 ? f.time : ago < 7 ? f.weekday : f.short).format(at);
       },
+      /** A length of time, in its largest whole unit. */
+      span(seconds: number) {
+        if (seconds % 3_600 === 0) return f.units.hour.format(seconds / 3_600);
+        return seconds % 60 === 0 ? f.units.minute.format(seconds / 60) : f.units.second.format(seconds);
+      },
+      /** When something ends: the time today, else with the day. */
+      until: (at: number, now = Date.now()) => (sameDay(at, now) ? f.time : f.full).format(at),
       /** How long ago somebody was seen. */
       seen(at: number, now = Date.now()) {
         const minutes = Math.round((now - at) / 60_000);
