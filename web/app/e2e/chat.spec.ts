@@ -26,6 +26,7 @@ test("two people chat; one goes offline, both write, and after it is back both h
     await bob.say(`from the office ${i}`);
   }
   await expect(alice.message("from the train 4").locator(".tick.pending")).toBeVisible();
+  await expect(alice.page.locator(".connection")).toContainText("4 messages wait to be sent");
   await expect(bob.message("from the office 4").locator(".tick.delivered, .tick.sent, .tick.read")).toBeVisible();
   expect(await bob.texts()).not.toContain("from the train 1");
 

@@ -52,7 +52,7 @@ export function keepLooks({ theme, language }: Pick<Ui, "theme" | "language">) {
 function initial(): Ui {
   const looks = typeof localStorage === "undefined" ? {} : kept();
   const browser = typeof navigator === "undefined" ? [] : navigator.languages;
-  const place: Place = typeof location === "undefined" ? { at: "home" } : parse(location.pathname, location.search);
+  const place: Place = typeof location === "undefined" ? { at: "home" } : parse(location.pathname, location.hash);
   return { place, panel: null, dialog: null, theme: looks.theme ?? "system", language: looks.language ?? preferred(browser), toasts: [], said: { text: "", id: 0 } };
 }
 

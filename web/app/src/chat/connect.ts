@@ -5,7 +5,7 @@ import type { Account, Who } from "../api/auth";
 import type { Member, Rest } from "../api/rest";
 import type { Store } from "../app/store";
 import { announced } from "../app/ui";
-import { connectionChanged } from "../features/connection/slice";
+import { connectionChanged, waitingChanged } from "../features/connection/slice";
 import { plain } from "../features/messages/markdown/parse";
 import { called, contactsLearnt, presenceTold, presenceUnknown } from "../features/people/slice";
 import { withdraw } from "../features/push/push";
@@ -30,7 +30,7 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
     rest,
     account,
     timeline(room) {
-      const known = open.get(room) ?? timeline(client, room, who.user);
+      const known = open.get(room) ?? timeline(client, rest, room, who.user);
       open.set(room, known);
       return known;
     },
@@ -149,6 +149,7 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
     dispatch(connectionChanged({ state: state === "disconnected" ? "offline" : state, caughtUp }));
     if (state !== "connected") dispatch(presenceUnknown());
   };
+  const outbox = soon(() => dispatch(waitingChanged(client.outbox().filter((item) => item.op === "send" && !item.error).length)));
   const contacts = () =>
     rest.all((page) => rest.contacts(page)).then(
       (all) => {
@@ -181,6 +182,7 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
     client.watch("rooms", rooms),
     client.watch("presence", presence),
     client.watch("status", status),
+    client.watch("outbox", outbox),
     client.on("caughtup", () => {
       void contacts();
       void levels();
@@ -191,6 +193,7 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
   ];
   void client.ready.then(() => {
     rooms();
+    outbox();
     status();
   });
   return () => stops.forEach((stop) => stop());

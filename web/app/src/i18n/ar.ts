@@ -30,6 +30,7 @@ export const ar: Messages = {
   "door.toUp": "إنشاء حساب",
   "door.toForgot": "نسيت كلمة المرور؟",
   "door.back": "العودة إلى تسجيل الدخول",
+  "door.on": "إلى Hubbub",
   "door.taken": "هذا الاسم مستخدم. اختر اسمًا آخر من فضلك.",
   "door.closed": "لا يسمح هذا الخادم بإنشاء الحسابات. اطلب حسابًا من مشغّله.",
   "door.sendLink": "أرسل رابطًا",
@@ -59,6 +60,8 @@ export const ar: Messages = {
 
   "connection.connecting": "جارٍ الاتصال…",
   "connection.reconnecting": "انقطع الاتصال. تجري إعادة الاتصال…",
+  "connection.sending": "جارٍ الإرسال…",
+  "connection.waiting": { zero: "لا رسائل تنتظر الإرسال.", one: "رسالة واحدة تنتظر الإرسال.", two: "رسالتان تنتظران الإرسال.", few: "{count} رسائل تنتظر الإرسال.", many: "{count} رسالة تنتظر الإرسال.", other: "{count} رسالة تنتظر الإرسال." },
   "connection.catchingUp": "جارٍ جلب ما فاتك…",
   "connection.offline": "أنت غير متصل. سيُرسل ما تكتبه عند عودتك.",
   "connection.closed": "غير متصل.",

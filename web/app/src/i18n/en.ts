@@ -28,6 +28,7 @@ export const en = {
   "door.toUp": "Create an account",
   "door.toForgot": "Forgot your password?",
   "door.back": "Back to sign-in",
+  "door.on": "Go to Hubbub",
   "door.taken": "This name is taken. Please choose another.",
   "door.closed": "This server lets nobody create accounts. Ask its operator for one.",
   "door.sendLink": "Send a link",
@@ -57,6 +58,8 @@ export const en = {
 
   "connection.connecting": "Connecting…",
   "connection.reconnecting": "Connection lost. Reconnecting…",
+  "connection.sending": "Sending…",
+  "connection.waiting": { one: "{count} message waits to be sent.", other: "{count} messages wait to be sent." },
   "connection.catchingUp": "Fetching what you missed…",
   "connection.offline": "You are offline. What you write is sent when you are back.",
   "connection.closed": "Not connected.",
