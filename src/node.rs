@@ -10,6 +10,7 @@ use crate::actors::presence::PresenceMsg;
 use crate::actors::push_worker;
 use crate::actors::reading::in_time;
 use crate::actors::router::Router;
+use crate::actors::screening::Filter;
 use crate::actors::sequencer::{IdSource, Sequencer};
 use crate::actors::session::{Admitted, Gate};
 use crate::actors::telling::Telling;
@@ -43,6 +44,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 mod chores;
 mod demo;
+mod filter;
 
 /// How a node is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +122,8 @@ async fn live(
     outside: Outside,
 ) -> Result<(), NodeError> {
     outside.webhooks.load().await.map_err(|e| NodeError::Failed(e.to_string()))?;
-    let node = start_actors(config.clone(), store.clone(), outside.clone());
+    let filter = filter::of(&config).map_err(NodeError::Config)?;
+    let node = start_actors(config.clone(), store.clone(), outside.clone(), filter);
     let port = Arc::new(Port { node: node.clone() });
     let admin_token = secrets.admin_token.expose().into();
     let api = Api::new(config.clone(), store.clone(), outside, port, secrets.signing.expose().as_bytes(), admin_token)
@@ -176,7 +179,7 @@ async fn ignore(mut hangup: Signal) {
     }
 }
 
-fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside) -> Arc<NodeContext> {
+fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside, filter: Option<Arc<dyn Filter>>) -> Arc<NodeContext> {
     let Outside { outbound, pushes, webhooks } = outside;
     let bus = Arc::new(InProcess::new(config.dev.lose_envelopes_every));
     let node = Arc::new(NodeContext {
@@ -191,6 +194,7 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside) ->
         outbound,
         webhooks,
         draining: AtomicBool::new(false),
+        filter,
         sessions: AtomicU64::new(0),
         config: config.clone(),
         store: store.clone(),

@@ -28,6 +28,7 @@ pub const REFUSALS: &[&str] =
     &["connections_max", "per_address", "unauthenticated", "rate_limited", "draining", "origin", "subprotocol", "handshake"];
 /// Why a connection is dropped before its first request.
 const ARRIVALS: &[&str] = &["proxy_header", "tls", "timeout"];
+const FILTER_ANSWERS: &[&str] = &["pass", "change", "refuse", "down"];
 const RELOADS: &[&str] = &["reloaded", "refused"];
 /// What became of an attempt to sign in, register or renew.
 pub const AUTH_RESULTS: &[&str] = &["signed_in", "registered", "refreshed", "refused", "rate_limited", "revoked", "failed"];
@@ -138,12 +139,14 @@ metrics! {
     http_request_duration_seconds: Histogram = seconds(), "Time a request to the HTTP API took";
     auth_attempts_total: Labeled = Labeled::new("result", AUTH_RESULTS.iter().copied()), "Attempts to register, sign in or renew tokens";
     entries_appended_total: Labeled = Labeled::new("kind", entry::KINDS.iter().copied()), "Entries acknowledged, by kind";
+    entries_purged_total: Counter = Counter::default(), "Rows of the log that were removed because they are no longer kept";
     append_duration_seconds: Histogram = seconds(), "Time an append to the log took until it was durable";
     append_batch_rows: Histogram = Histogram::new((0..11).map(|n| f64::from(1 << n))), "Rows of an append";
     deliveries_total: Counter = Counter::default(), "Events put into outboxes";
     delivered_bytes_total: Counter = Counter::default(), "Bytes of frames put into outboxes";
     ephemeral_dropped_total: Counter = Counter::default(), "Ephemeral events dropped at full outboxes";
     outbox_overruns_total: Counter = Counter::default(), "Sessions closed because their outbox ran over";
+    filter_answers_total: Labeled = Labeled::new("result", FILTER_ANSWERS.iter().copied()), "What the filter of messages said, by result";
     rooms_active: Gauge = Gauge::default(), "Rooms with an actor now";
     presences_active: Gauge = Gauge::default(), "Users with a presence actor now";
     actor_restarts_total: Labeled = Labeled::new("actor", ACTORS.iter().copied()), "Actors that ended or panicked and were rebuilt";

@@ -52,7 +52,7 @@ async fn stored(node: &NodeContext, moved: &Moved) -> Result<Option<CursorRow>> 
     let (room, user, read) = (moved.room, moved.user, moved.read);
     let read_n = match moved.read_n {
         Some(n) => n,
-        None => reading::entries(node, room, read, read).await?.first().map_or(0, |e| e.n),
+        None => reading::n_at(node, room, read).await?,
     };
     let before = in_time(node.store.cursors(user, &[room])).await?.first().copied().unwrap_or_default();
     let now =

@@ -3,6 +3,7 @@
 use super::delivery::Consequence;
 use super::hub::{HubAddr, HubMsg};
 use super::router::Router;
+use super::screening::Filter;
 use super::sequencer::IdSource;
 use crate::bus::{Bus, Envelope};
 use crate::cluster::Placement;
@@ -47,6 +48,8 @@ pub struct NodeContext {
     pub webhooks: Arc<Webhooks>,
     /// Going away: no new sockets.
     pub draining: AtomicBool,
+    /// What screens messages before they are stored, if something does.
+    pub filter: Option<Arc<dyn Filter>>,
     /// Gives sessions their numbers.
     pub sessions: AtomicU64,
 }

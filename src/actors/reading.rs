@@ -1,11 +1,12 @@
 //! Reading a room's log and what was derived from it: bounded by a committed head that was known before (ownership rule 9).
 
-use super::node::NodeContext;
+use super::node::{NodeContext, now_ms};
 use crate::cluster::chain;
-use crate::protocol::entry::{Body, Entry, Message};
-use crate::protocol::ids::{RoomId, Seq, UserId};
+use crate::protocol::entry::{Body, Entry, Message, Role};
+use crate::protocol::ids::{Millis, RoomId, Seq, UserId};
 use crate::protocol::ops::{History, Reaction, RoomSummary, Shown};
 use crate::storage::{CursorRow, FoldRow, MemberRow, Result, RoomRow, StorageError, record};
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
 const MENTIONS_COUNTED: usize = 100;
 
 /// Bytes of messages in one answer, about. What does not fit is `more`: an answer must fit in an outbox, however long messages are.
-const ANSWER_BYTES: usize = 512 * 1024;
+pub const ANSWER_BYTES: usize = 512 * 1024;
 
 /// Bytes of an entry in a frame, about.
 fn weight(entry: &Entry) -> usize {
@@ -52,19 +53,46 @@ pub async fn in_time<T>(what: impl Future<Output = Result<T>>) -> Result<T> {
     }
 }
 
-/// Entries `from..=to` of the log; `to` is committed.
+/// Entries `from..=to` of the log; `to` is committed. What was purged is left out: then they begin at the room's floor, and are fewer.
 pub async fn entries(node: &NodeContext, room: RoomId, from: Seq, to: Seq) -> Result<Vec<Arc<Entry>>> {
     let mut out = Vec::with_capacity((to + 1).saturating_sub(from).min(PAGE) as usize);
     let mut at = from;
     while at <= to {
         let end = to.min(at + PAGE - 1);
-        let rows = chain::committed(in_time(node.store.rows(room, at, end)).await?, at, end)?;
-        for row in &rows {
-            out.push(Arc::new(record::decode_entry(&row.payload)?));
+        match chain::committed(in_time(node.store.rows(room, at, end)).await?, at, end) {
+            Ok(rows) => {
+                for row in &rows {
+                    out.push(Arc::new(record::decode_entry(&row.payload)?));
+                }
+                at = end + 1;
+            }
+            Err(error) => {
+                // Asked only now: nearly always nothing was purged.
+                let floor = floor(node, room).await?;
+                if floor <= at {
+                    return Err(error);
+                }
+                out.clear();
+                at = floor;
+            }
         }
-        at = end + 1;
     }
     Ok(out)
+}
+
+/// The first seq of a room that is still there.
+pub async fn floor(node: &NodeContext, room: RoomId) -> Result<Seq> {
+    Ok(in_time(node.store.floors(&[room])).await?.pop().unwrap_or(1))
+}
+
+/// Messages up to `seq`. Of what was purged only so much is known that it is before the first entry that is there.
+pub async fn n_at(node: &NodeContext, room: RoomId, seq: Seq) -> Result<u64> {
+    if let Some(entry) = entries(node, room, seq, seq).await?.first() {
+        return Ok(entry.n);
+    }
+    let floor = floor(node, room).await?;
+    let first = entries(node, room, floor, floor).await?;
+    Ok(first.first().map_or(0, |e| e.n - u64::from(e.body.is_message())))
 }
 
 /// A message as it is now.
@@ -81,7 +109,8 @@ fn shown(mut entry: Entry, fold: Option<FoldRow>) -> Shown {
     Shown { entry, edited: fold.edit.map(|(seq, ..)| seq), deleted: fold.deleted, reactions, pinned: fold.pinned.is_some() }
 }
 
-async fn show(node: &NodeContext, room: RoomId, messages: Vec<Arc<Entry>>) -> Result<Vec<Shown>> {
+/// Messages as they are now.
+pub async fn show(node: &NodeContext, room: RoomId, messages: Vec<Arc<Entry>>) -> Result<Vec<Shown>> {
     let seqs: Vec<Seq> = messages.iter().map(|e| e.seq).collect();
     let folds = in_time(node.store.folds(room, &seqs)).await?;
     Ok(messages.into_iter().zip(folds).map(|(entry, fold)| shown(Arc::unwrap_or_clone(entry), fold)).collect())
@@ -92,16 +121,18 @@ async fn show(node: &NodeContext, room: RoomId, messages: Vec<Arc<Entry>>) -> Re
 async fn messages(node: &NodeContext, room: RoomId, from: Seq, to: Seq, limit: usize, back: bool) -> Result<(Vec<Arc<Entry>>, bool)> {
     let mut out = Vec::new();
     let (mut low, mut high) = (from.max(1), to);
-    while low <= high && out.len() <= limit {
+    while low <= high && high > 0 && out.len() <= limit {
         let (a, b) = if back { (low.max(high.saturating_sub(PAGE - 1)), high) } else { (low, high.min(low + PAGE - 1)) };
         let mut page = entries(node, room, a, b).await?;
-        page.retain(|e| e.body.is_message());
+        // A page that begins later than asked begins at the floor: there is nothing before it.
+        let purged = page.first().is_none_or(|e| e.seq > a);
         if back {
             page.reverse();
-            high = a - 1;
+            high = if purged { 0 } else { a - 1 };
         } else {
-            low = b + 1;
+            low = if page.is_empty() { floor(node, room).await?.max(b + 1) } else { b + 1 };
         }
+        page.retain(|e| e.body.is_message());
         out.extend(page);
     }
     let limit = limit.min(fitting(&out, ANSWER_BYTES));
@@ -137,20 +168,20 @@ pub async fn summaries(node: &NodeContext, user: UserId, rooms: &[RoomId]) -> Re
     let cursors = in_time(store.cursors(user, rooms)).await?;
     let mut out = Vec::with_capacity(rooms.len());
     for ((row, member), cursor) in rows.into_iter().zip(members).zip(cursors) {
-        if let (Some(row), Some(MemberRow { role: Some(role), .. })) = (row, member) {
-            out.push(summary(node, user, row, role, cursor).await?);
+        if let (Some(row), Some(MemberRow { role: Some(role), muted_until, .. })) = (row, member) {
+            out.push(RoomSummary { role, muted_until: still_muted(muted_until), ..summary(node, user, row, cursor).await? });
         }
     }
     Ok(out)
 }
 
-async fn summary(
-    node: &NodeContext,
-    user: UserId,
-    row: RoomRow,
-    role: crate::protocol::entry::Role,
-    cursor: CursorRow,
-) -> Result<RoomSummary> {
+/// Until when who is muted may not write, if that is not over.
+pub fn still_muted(until: Millis) -> Option<Millis> {
+    (until > now_ms()).then_some(until)
+}
+
+/// A room's summary; one's own place in it is left to be filled in.
+async fn summary(node: &NodeContext, user: UserId, row: RoomRow, cursor: CursorRow) -> Result<RoomSummary> {
     let mentions = match row.n > cursor.read_n {
         true => in_time(node.store.mentions(user, row.room, cursor.read, MENTIONS_COUNTED)).await?,
         false => 0,
@@ -165,29 +196,69 @@ async fn summary(
         peer: row.pair.map(|(a, b)| if a == user { b } else { a }),
         name: row.name,
         topic: row.topic,
-        role,
+        role: Role::Reader,
         head: row.applied,
         n: row.n,
         at: row.at,
         read: cursor.read,
         unread: row.n.saturating_sub(cursor.read_n),
         mentions,
+        members: row.members,
+        slow_mode_s: row.slow_mode_s,
+        archived: row.archived,
+        unlisted: row.unlisted,
+        muted_until: None,
         last,
     })
 }
 
+/// A place in the room list: activity, and which of those that were active at once.
+pub type ListPlace = (Millis, RoomId);
+
+/// Rooms of the user that were active before a place in the list (all, when none), newest activity first, and the place after which
+/// there are more. A room that becomes active meanwhile moves to the list's beginning.
+pub async fn rooms_before(
+    node: &NodeContext,
+    user: UserId,
+    place: Option<ListPlace>,
+    limit: usize,
+) -> Result<(Vec<RoomSummary>, Option<ListPlace>)> {
+    let rows = all_rooms(node, user).await?;
+    let first = place.map_or(0, |place| rows.partition_point(|row| (row.at, row.room) >= place));
+    let rows = &rows[first..];
+    let (shown, covered) = window(node, user, rows, limit).await?;
+    let end = covered.checked_sub(1).and_then(|last| rows.get(last)).filter(|_| covered < rows.len());
+    Ok((shown, end.map(|row| (row.at, row.room))))
+}
+
 /// A window of the user's room list, newest activity first, and whether there are more rooms.
 pub async fn room_list(node: &NodeContext, user: UserId, offset: usize, limit: usize) -> Result<(Vec<RoomSummary>, bool)> {
+    let rows = all_rooms(node, user).await?;
+    let rows = rows.get(offset..).unwrap_or_default();
+    let (shown, covered) = window(node, user, rows, limit).await?;
+    Ok((shown, covered < rows.len()))
+}
+
+async fn all_rooms(node: &NodeContext, user: UserId) -> Result<Vec<RoomRow>> {
     let mine = in_time(node.store.rooms_of(user, node.config.rooms.rooms_per_user_max)).await?;
     let mut rows: Vec<RoomRow> = in_time(node.store.rooms(&mine)).await?.into_iter().flatten().collect();
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.at), row.room));
-    let window: Vec<RoomId> = rows.iter().skip(offset).take(limit).map(|r| r.room).collect();
+    // Of rooms that changed in one millisecond the one that was made last comes first.
+    rows.sort_by_key(|row| Reverse((row.at, row.room)));
+    Ok(rows)
+}
+
+/// The first rooms of a list as the user sees them, at most `limit`, and how many of the list that covers. One that was left meanwhile is
+/// covered, and not shown.
+async fn window(node: &NodeContext, user: UserId, rows: &[RoomRow], limit: usize) -> Result<(Vec<RoomSummary>, usize)> {
+    let window: Vec<RoomId> = rows.iter().take(limit).map(|r| r.room).collect();
     let mut shown = summaries(node, user, &window).await?;
     let mut bytes = 0;
-    let over = shown.iter().position(|room| {
+    let over = shown.iter().skip(1).position(|room| {
         bytes += room.last.as_ref().map_or(0, |last| weight(&last.entry));
         bytes > ANSWER_BYTES
     });
-    shown.truncate(over.map_or(shown.len(), |first| first.max(1)));
-    Ok((shown, over.is_some() || rows.len() > offset + limit))
+    let Some(first) = over.map(|index| index + 1) else { return Ok((shown, window.len())) };
+    let covered = window.iter().position(|room| *room == shown[first].room).unwrap_or(window.len());
+    shown.truncate(first);
+    Ok((shown, covered))
 }

@@ -4,7 +4,7 @@ use super::hub::{Attach, Hub, Seat};
 use super::reading;
 use super::room::storage_error;
 use super::router::{Verdict, lost};
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 use crate::protocol::entry::{Entry, RoomKind};
 use crate::protocol::ids::{RoomId, Seq};
 use crate::protocol::ops::{CursorShown, Entries, Push, Resume, Resumed, RoomStanding, RoomSummary, Standing};
@@ -69,6 +69,7 @@ async fn follow(hub: &Rc<Hub>, seat: &Rc<Seat>, rooms: &[(RoomId, Option<Seq>)])
     let verdicts = node.router.attach(seat.user.get(), node.placement.me(), &ids).await?;
     let verdicts: HashMap<RoomId, Verdict> = verdicts.into_iter().map(|v| (v.room, v)).collect();
     let max = node.config.rooms.resume_entries_max;
+    let floors = floors(hub, rooms, &verdicts).await?;
     let mut changed = Vec::new();
     for (room, have) in rooms {
         let Some(verdict) = verdicts.get(room) else { continue };
@@ -80,7 +81,8 @@ async fn follow(hub: &Rc<Hub>, seat: &Rc<Seat>, rooms: &[(RoomId, Option<Seq>)])
             }
             continue;
         }
-        match (resume::standing(*have, verdict.head, max), have) {
+        let floor = floors.get(room).copied().unwrap_or(1);
+        match (resume::standing(*have, floor, verdict.head, max), have) {
             (None, have) => {
                 metrics().resumes_total.of("unchanged").inc();
                 catch_up(hub, seat, *room, have.unwrap_or(verdict.head), verdict.head).await?;
@@ -95,6 +97,23 @@ async fn follow(hub: &Rc<Hub>, seat: &Rc<Seat>, rooms: &[(RoomId, Option<Seq>)])
         stand(hub, seat, verdict, standing, from, summaries.remove(&verdict.room)).await?;
     }
     Ok(())
+}
+
+/// Where the logs begin of rooms whose client is behind.
+async fn floors(
+    hub: &Rc<Hub>,
+    rooms: &[(RoomId, Option<Seq>)],
+    verdicts: &HashMap<RoomId, Verdict>,
+) -> Result<HashMap<RoomId, Seq>, ApiError> {
+    let is_behind = |(room, have): &&(RoomId, Option<Seq>)| {
+        have.is_some_and(|have| verdicts.get(room).is_some_and(|verdict| verdict.member && have < verdict.head))
+    };
+    let behind: Vec<RoomId> = rooms.iter().filter(is_behind).map(|(room, _)| *room).collect();
+    if behind.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let floors = reading::in_time(hub.node.store.floors(&behind)).await.map_err(storage_error)?;
+    Ok(behind.into_iter().zip(floors).collect())
 }
 
 async fn stand(
@@ -115,7 +134,7 @@ async fn stand(
         })
         .inc();
     seat.conn.roomy().await;
-    seat.push(&Push::Room(RoomStanding { room: verdict.room, standing, from, head: verdict.head, summary }));
+    seat.push(&Push::Room(RoomStanding { room: verdict.room, standing, from, head: verdict.head, summary: summary.map(Box::new) }));
     catch_up(hub, seat, verdict.room, from, verdict.head).await
 }
 
@@ -170,6 +189,10 @@ async fn catch_up(hub: &Rc<Hub>, seat: &Rc<Seat>, room: RoomId, mut position: Se
 async fn give(hub: &Rc<Hub>, seat: &Rc<Seat>, room: RoomId, position: Seq, to: Seq) -> Result<Seq, ApiError> {
     let end = to.min(position + PAGE);
     let entries = reading::entries(&hub.node, room, position + 1, end).await.map_err(storage_error)?;
+    if entries.first().is_none_or(|e| e.seq != position + 1) {
+        // Purged since the client was told where it stands: it resumes, and is told again.
+        return Err(ApiError::new(Code::Resync, "what the client misses is no longer kept; resume again"));
+    }
     let mut entries: Vec<Entry> = entries.into_iter().map(Arc::unwrap_or_clone).collect();
     if crate::sabotage::is("resume_skips") && entries.len() > 1 {
         entries.remove(entries.len() / 2);

@@ -14,14 +14,15 @@ use super::loading::{self, Loaded};
 use super::node::{NodeContext, now_ms};
 use super::reading;
 use super::router::{Answer, Reply, Verdict};
+use super::screening::{self, Lines};
 use crate::bus::{Envelope, Framed, FramedEntry};
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::{Body, Caller, Entry, RoomKind};
-use crate::protocol::ids::{BUCKET_ENTRIES, Epoch, RoomId, Seq, UserId, bucket_of};
+use crate::protocol::ids::{BUCKET_ENTRIES, ClientId, Epoch, MessageId, Millis, RoomId, Seq, UserId, bucket_of};
 use crate::protocol::ops::{Create, MoveCursor, Push, Request, TypingPush};
-use crate::protocol::policy::{Act, Standing, allows};
-use crate::protocol::roomlog::{self, Decision, Need, Old, Recent, RoomLog};
-use crate::storage::{Append, LogRow, StorageError, record};
+use crate::protocol::policy::{Act, Place, allows};
+use crate::protocol::roomlog::{self, Bounds, Decision, Link, Need, Old, Recent, RoomLog};
+use crate::storage::{Append, LogRow, MemberRow, StorageError, record};
 use crate::telemetry::metrics;
 use actix::prelude::*;
 use std::collections::VecDeque;
@@ -30,7 +31,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
+mod coming;
+mod faults;
 mod lines;
+
+pub use faults::storage_error;
 
 /// Ids older than this are given back: an id says roughly when its message was sent.
 const IDS_KEPT: Duration = Duration::from_secs(1);
@@ -53,6 +58,8 @@ pub struct Ask {
     pub request: Request,
     /// The answer.
     pub reply: Reply,
+    /// The filter has seen it.
+    pub screened: bool,
 }
 
 /// What reaches a room.
@@ -70,6 +77,17 @@ pub enum RoomMsg {
         /// The answer.
         reply: Reply,
     },
+    /// Lets a user in who comes by an invite link, unless the room says otherwise.
+    Admit {
+        /// Who.
+        user: UserId,
+        /// By which link.
+        link: Link,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Answered when everything committed so far is applied: reads of derived rows then see it.
+    Settle(oneshot::Sender<()>),
     /// How the room stands to a user.
     Verdict {
         /// The user.
@@ -90,26 +108,22 @@ impl RoomMsg {
     pub fn refuse(self, error: ApiError) {
         match self {
             RoomMsg::Ask(ask) => ask.reply.send(Err(error)),
-            RoomMsg::Create { reply, .. } => reply.send(Err(error)),
+            RoomMsg::Create { reply, .. } | RoomMsg::Admit { reply, .. } => reply.send(Err(error)),
             RoomMsg::Verdict { reply, .. } => drop(reply.send(Err(error))),
+            // Reads go on with what is there.
+            RoomMsg::Settle(reply) => drop(reply.send(())),
             RoomMsg::Wake | RoomMsg::Stop | RoomMsg::Panic => {}
         }
     }
 }
 
-/// A storage error as clients get it.
-pub fn storage_error(error: StorageError) -> ApiError {
-    let after = |code, text: String| ApiError::after(code, text, Duration::from_secs(1));
-    match &error {
-        StorageError::Busy(_) => after(Code::Busy, "the log has more waiting than it will hold; try again in a moment".into()),
-        StorageError::ReadOnly(_) => after(Code::LogUnavailable, "the log cannot be written now; reading goes on".into()),
-        StorageError::Quota { .. } => after(Code::QuotaExceeded, "the server's disk quota is used up; reading goes on".into()),
-        StorageError::InDoubt(_) => {
-            ApiError::new(Code::Unknown, "it is not known whether this was stored; send it again with the same client id")
-        }
-        StorageError::Damaged(_) | StorageError::Failed(_) => {
-            tracing::error!(%error, "the store failed");
-            after(Code::LogUnavailable, "the log cannot be read now; try again".into())
+impl RoomMsg {
+    /// Answers a request with success.
+    fn answer(self, answer: Answer) {
+        match self {
+            RoomMsg::Ask(ask) => ask.reply.send(Ok(answer)),
+            RoomMsg::Create { reply, .. } | RoomMsg::Admit { reply, .. } => reply.send(Ok(answer)),
+            RoomMsg::Verdict { .. } | RoomMsg::Settle(_) | RoomMsg::Wake | RoomMsg::Stop | RoomMsg::Panic => {}
         }
     }
 }
@@ -157,6 +171,8 @@ pub struct Room {
     guard: ChildGuard,
     phase: Phase,
     queue: VecDeque<RoomMsg>,
+    /// Requests that wait for the filter.
+    lines: Lines,
     stopping: bool,
     asked_to_stop: bool,
     active: Instant,
@@ -175,6 +191,7 @@ impl Room {
             guard,
             phase: Phase::Loading,
             queue: VecDeque::new(),
+            lines: Lines::default(),
             stopping: false,
             asked_to_stop: false,
             active: now,
@@ -260,7 +277,7 @@ impl Room {
                     match msg {
                         RoomMsg::Verdict { user, reply } => match verdict(self.room, log, user) {
                             Some(verdict) => drop(reply.send(Ok(verdict))),
-                            None => look_up(self.local.node.clone(), self.room, log.committed(), user, reply),
+                            None => faults::look_up(self.local.node.clone(), self.room, log.committed(), user, reply),
                         },
                         other => other.refuse(error.clone()),
                     }
@@ -292,10 +309,10 @@ impl Room {
                     self.queue.push_front(msg);
                     break;
                 }
-                Next::Append { by, cid, body, id, reply } => {
+                Next::Append { by, cid, body, id, at, reply } => {
                     let Phase::Ready(ready) = &mut self.phase else { break };
-                    let was = loading::standing_before(&ready.log, &body);
-                    let entry = ready.log.number(by, cid, body, id, now_ms());
+                    let was = loading::place_before(&ready.log, &body);
+                    let entry = ready.log.number(by, cid, body, id, at);
                     let payload = record::encode_entry(&entry);
                     bytes += payload.len();
                     rows.push(LogRow { seq: entry.seq, epoch: ready.epoch, committed: ready.log.committed(), payload });
@@ -451,11 +468,7 @@ impl Room {
         let entries = batch.entries.iter().map(|(e, _)| e.clone()).collect();
         self.local.delivery.do_send(Deliver { room: self.room, entries, members: ready.members.clone() });
         let waiting: Vec<RoomMsg> = ready.on_commit.extract_if(.., |(seq, _)| *seq <= last).map(|(_, msg)| msg).collect();
-        // What was found out, or is being found out, is for the front request: that one stays where it is.
-        let at = usize::from(ready.finding || ready.searched.is_some()).min(self.queue.len());
-        for msg in waiting.into_iter().rev() {
-            self.queue.insert(at, msg);
-        }
+        self.put_back(waiting);
         self.apply(batch.entries);
     }
 
@@ -481,21 +494,32 @@ impl Room {
         match msg {
             RoomMsg::Ask(ask) => self.ask(ask, ctx),
             RoomMsg::Create { by, create, reply } => self.create(by, create, reply, ctx),
+            RoomMsg::Admit { user, link, reply } => self.admit(user, link, reply, ctx),
             RoomMsg::Verdict { user, reply } => self.verdict(user, reply, ctx),
+            RoomMsg::Settle(reply) => {
+                self.local.applier.do_send(applier::Settle { room: self.room, reply });
+                Next::Done
+            }
             RoomMsg::Wake | RoomMsg::Stop | RoomMsg::Panic => Next::Done,
         }
     }
 
     fn ask(&mut self, ask: Box<Ask>, ctx: &mut Context<Self>) -> Next {
         let Phase::Ready(ready) = &mut self.phase else { return Next::Wait(RoomMsg::Ask(ask)) };
+        if self.lines.holds(&ask) {
+            self.lines.push(ask);
+            return Next::Done;
+        }
         let user = ask.caller.user;
-        let window = self.local.node.config.rooms.repeat_window;
+        let unseen = self.local.node.filter.is_some() && !ask.screened && screening::draft(user, &ask.request).is_some();
         let searched = ready.searched.take();
-        match ready.log.decide(user, &ask.request, searched, window) {
+        let now = now_ms();
+        match ready.log.decide(user, &ask.request, now, searched, bounds(&self.local.node)) {
+            Decision::Append(_) if unseen => self.screen(ask, ctx),
             Decision::Append(body) => {
                 let Some(id) = self.next_id(ctx) else { return Next::Wait(RoomMsg::Ask(ask)) };
                 let cid = roomlog::once(&ask.request).map(|(cid, _)| cid);
-                Next::Append { by: user, cid, body, id: crate::protocol::ids::MessageId(id), reply: ask.reply }
+                Next::Append { by: user, cid, body, id: MessageId(id), at: now, reply: ask.reply }
             }
             Decision::Repeat(first) if first.seq <= ready.log.committed() => {
                 ask.reply.send(Ok(Answer::entry(&first)));
@@ -509,7 +533,7 @@ impl Room {
                 self.done(*ask);
                 Next::Done
             }
-            Decision::Subscribe(who, role) => self.subscribe(who, role, *ask, ctx),
+            Decision::Subscribe(who, role) => self.subscribe(who, role, RoomMsg::Ask(ask), ctx),
             Decision::Need(need) => {
                 self.find(user, roomlog::once(&ask.request), need, ctx);
                 Next::Wait(RoomMsg::Ask(ask))
@@ -550,7 +574,7 @@ impl Room {
     }
 
     /// Finds out what a decision needs, then goes on with the same request.
-    fn find(&mut self, user: UserId, once: Option<(crate::protocol::ids::ClientId, Seq)>, need: Need, ctx: &mut Context<Self>) {
+    fn find(&mut self, user: UserId, once: Option<(ClientId, Seq)>, need: Need, ctx: &mut Context<Self>) {
         let Phase::Ready(ready) = &mut self.phase else { return };
         ready.finding = true;
         let (node, room, epoch) = (self.local.node.clone(), self.room, ready.epoch);
@@ -562,9 +586,15 @@ impl Room {
             }
             ready.finding = false;
             match found {
-                Ok(loading::Found::Standing(user, standing)) => ready.log.learn_standing(user, standing),
+                Ok(loading::Found::Place(user, place)) => ready.log.learn_place(user, place),
                 Ok(loading::Found::Old(seq, old)) => ready.log.learn_old(seq, old),
                 Ok(loading::Found::Repeat(repeat)) => ready.searched = Some(repeat),
+                Ok(loading::Found::Purged) => {
+                    let text = "what would have to be searched for a repeat is no longer kept: resume, then look for the client id";
+                    if let Some(msg) = me.queue.pop_front() {
+                        msg.refuse(ApiError::new(Code::Resync, text));
+                    }
+                }
                 Err(error) => {
                     if let Some(msg) = me.queue.pop_front() {
                         msg.refuse(storage_error(error));
@@ -609,69 +639,6 @@ impl Room {
         actix::spawn(super::cursor::raise(self.local.clone(), moved, reply));
     }
 
-    /// A channel's subscription: written durably, then answered; not an entry.
-    fn subscribe(&mut self, who: UserId, role: Option<crate::protocol::entry::Role>, ask: Ask, ctx: &mut Context<Self>) -> Next {
-        let Phase::Ready(ready) = &mut self.phase else { return Next::Done };
-        if ready.log.standing_in_flight(who) {
-            // An entry about the same user would be applied after this and undo it.
-            ready.on_commit.push((ready.log.head(), RoomMsg::Ask(Box::new(ask))));
-            return Next::Done;
-        }
-        // The rows of entries that are still being applied must not overwrite this one: one after the other.
-        ready.finding = true;
-        let (tx, rx) = oneshot::channel();
-        let was = ready.log.standing(who);
-        let seq = ready.log.committed();
-        self.local.applier.do_send(applier::Subscribe { room: self.room, user: who, was, role, seq, reply: tx });
-        let epoch = ready.epoch;
-        let written = async move {
-            match tokio::time::timeout(APPEND_TIMEOUT, rx).await {
-                Ok(result) => result.unwrap_or_else(|_| Err(StorageError::Failed("the applier ended".into()))),
-                Err(_) => Err(StorageError::InDoubt("the subscription was not written in time".into())),
-            }
-        };
-        ctx.spawn(written.into_actor(self).map(move |result, me, ctx| {
-            let Phase::Ready(ready) = &mut me.phase else { return };
-            if ready.epoch != epoch {
-                return; // the life after the last load has read what became of it
-            }
-            ready.finding = false;
-            match result {
-                Err(StorageError::InDoubt(why)) => {
-                    let error = storage_error(StorageError::InDoubt(why));
-                    ask.reply.send(Err(error.clone()));
-                    return me.fail(error, ctx);
-                }
-                Ok(()) => {
-                    ready.log.subscribed(who, role);
-                    ask.reply.send(Ok(Answer::default()));
-                }
-                Err(error) => ask.reply.send(Err(storage_error(error))),
-            }
-            me.pump(ctx);
-        }));
-        Next::Done
-    }
-
-    fn create(&mut self, by: UserId, create: Box<Create>, reply: Reply, ctx: &mut Context<Self>) -> Next {
-        let Phase::Ready(ready) = &mut self.phase else { return Next::Wait(RoomMsg::Create { by, create, reply }) };
-        if ready.log.kind().is_some() {
-            if ready.log.committed() == 0 {
-                ready.on_commit.push((1, RoomMsg::Create { by, create, reply }));
-            } else {
-                reply.send(Ok(Answer { room: Some(self.room), ..Answer::default() }));
-            }
-            return Next::Done;
-        }
-        match self.next_id(ctx) {
-            Some(id) => {
-                let id = crate::protocol::ids::MessageId(id);
-                Next::Append { by, cid: Some(create.cid), body: roomlog::creation(by, &create), id, reply }
-            }
-            None => Next::Wait(RoomMsg::Create { by, create, reply }),
-        }
-    }
-
     fn verdict(&mut self, user: UserId, reply: oneshot::Sender<Result<Verdict, ApiError>>, ctx: &mut Context<Self>) -> Next {
         let Phase::Ready(ready) = &mut self.phase else { return Next::Wait(RoomMsg::Verdict { user, reply }) };
         if ready.log.kind().is_some() && ready.log.standing_in_flight(user) {
@@ -708,7 +675,12 @@ impl Room {
 
     fn is_quiet(&self) -> bool {
         let Phase::Ready(ready) = &self.phase else { return matches!(self.phase, Phase::ReadOnly(..)) && self.queue.is_empty() };
-        self.queue.is_empty() && ready.writing.is_none() && ready.checking.is_none() && ready.durable.is_none() && !ready.finding
+        self.queue.is_empty()
+            && self.lines.is_empty()
+            && ready.writing.is_none()
+            && ready.checking.is_none()
+            && ready.durable.is_none()
+            && !ready.finding
     }
 
     fn end_if_done(&mut self, ctx: &mut Context<Self>) {
@@ -749,7 +721,13 @@ impl Room {
 enum Next {
     Done,
     Wait(RoomMsg),
-    Append { by: UserId, cid: Option<crate::protocol::ids::ClientId>, body: Body, id: crate::protocol::ids::MessageId, reply: Reply },
+    Append { by: UserId, cid: Option<ClientId>, body: Body, id: MessageId, at: Millis, reply: Reply },
+}
+
+/// The limits that decisions are held against.
+fn bounds(node: &NodeContext) -> Bounds {
+    let rooms = &node.config.rooms;
+    Bounds { repeat_window: rooms.repeat_window, members_max: rooms.group_members_max }
 }
 
 /// The members as delivery needs them.
@@ -761,21 +739,9 @@ fn members_of(log: &RoomLog) -> delivery::Members {
 fn verdict(room: RoomId, log: &RoomLog, user: UserId) -> Option<Verdict> {
     let head = log.committed();
     let Some(kind) = log.kind() else { return Some(Verdict { room, member: false, head }) };
-    let standing = log.standing(user)?;
+    let standing = log.place(user)?.standing;
     let member = allows(kind, standing, Act::Read).is_ok() || crate::sabotage::is("no_membership_check");
     Some(Verdict { room, member, head })
-}
-
-/// The verdict on a member of a channel, whose memberships are not in memory, while the log cannot be written.
-fn look_up(node: Arc<NodeContext>, room: RoomId, head: Seq, user: UserId, reply: oneshot::Sender<Result<Verdict, ApiError>>) {
-    actix::spawn(async move {
-        let found = loading::find(&node, room, user, None, Need::Standing(user)).await.map_err(storage_error);
-        let _ = reply.send(found.map(|found| {
-            let standing = if let loading::Found::Standing(_, standing) = found { standing } else { Standing::Stranger };
-            let member = allows(RoomKind::Channel, standing, Act::Read).is_ok();
-            Verdict { room, member, head }
-        }));
-    });
 }
 
 impl Actor for Room {
@@ -791,11 +757,7 @@ pub fn old_of(entry: &Entry, deleted: bool) -> Old {
     Old { by: entry.body.is_message().then_some(entry.by), deleted }
 }
 
-/// A stored membership as a standing.
-pub fn standing_of(member: Option<crate::storage::MemberRow>) -> Standing {
-    match member {
-        None => Standing::Stranger,
-        Some(crate::storage::MemberRow { role: Some(role), .. }) => Standing::Member(role),
-        Some(_) => Standing::Banned,
-    }
+/// A stored membership as a place.
+pub fn place_of(member: Option<MemberRow>) -> Place {
+    member.map_or(Place::NONE, |row| row.place())
 }

@@ -79,6 +79,7 @@ pub struct Limits {
     http: Limit,
     connects: Limit,
     requests: Limit,
+    reports: Limit,
     idempotency_keys: Limit,
     keys: Limit,
     hooks: Limit,
@@ -86,7 +87,8 @@ pub struct Limits {
 
 impl Limits {
     /// As configured.
-    pub fn new(auth: &config::Auth, limits: &config::Limits) -> Limits {
+    pub fn new(config: &config::Config) -> Limits {
+        let (auth, limits) = (&config.auth, &config.limits);
         let burst = |per_second: u32| per_second.saturating_mul(10);
         Limits {
             attempts_by_address: Limit::new(auth.attempts_per_minute, 60, "too many attempts to sign in from this address"),
@@ -94,6 +96,7 @@ impl Limits {
             http: Limit::new(burst(limits.http_per_second), 10, "too many requests from this address"),
             connects: Limit::new(burst(limits.connects_per_second), 10, "too many new connections from this address"),
             requests: Limit::new(burst(limits.requests_per_second), 10, "too many requests of this user"),
+            reports: Limit::new(config.moderation.reports_per_hour, 3_600, "too many reports of this user"),
             idempotency_keys: Limit::new(limits.idempotency_keys_per_day, 86_400, "too many idempotency keys of this user in a day"),
             keys: Limit::new(burst(limits.key_requests_per_second), 10, "too many requests of this API key"),
             hooks: Limit::new(burst(limits.hook_requests_per_second), 10, "too many posts of this webhook"),
@@ -102,6 +105,10 @@ impl Limits {
     /// A request over a socket, by user.
     pub fn request(&self, user: UserId) -> Result<(), ApiError> {
         self.requests.check(user)
+    }
+    /// A report of a user.
+    pub fn report(&self, user: UserId) -> Result<(), ApiError> {
+        self.reports.check(user)
     }
     /// A request of a user over HTTP, from the same bucket.
     pub fn request_standing(&self, user: UserId) -> Result<Option<Standing>, ApiError> {

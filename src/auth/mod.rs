@@ -11,11 +11,13 @@ use crate::storage::StorageError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub mod accounts;
+pub mod bans;
 pub mod issuers;
 pub mod keys;
 pub mod limits;
 pub mod passwords;
 pub mod refresh;
+pub mod reports;
 pub mod sessions;
 pub mod subjects;
 pub mod tokens;

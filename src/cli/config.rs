@@ -127,6 +127,7 @@ fn problem_json(p: &Problem) -> Value {
 fn show(json: bool, args: ConfigArgs) -> Done {
     let mut loaded = args.load([])?;
     loaded.config.auth = loaded.config.auth.hidden();
+    loaded.config.moderation = loaded.config.moderation.hidden();
     let failed = |e: &dyn std::fmt::Display| Failure::Failed(format!("cannot show the configuration: {e}"));
     if json {
         return print_json(&serde_json::to_value(&loaded.config).map_err(|e| failed(&e))?);

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 mod accounts;
 mod api_key;
 mod audit;
+mod backup;
 pub mod bench;
 pub mod chat;
 pub mod check;
@@ -50,6 +51,10 @@ enum Command {
     User(user::Args),
     /// Issue an access token for an account.
     Token(token::Args),
+    /// Copy everything that the server keeps into one file, while it runs.
+    Backup(backup::BackupArgs),
+    /// Make a data directory from a backup.
+    Restore(backup::RestoreArgs),
     /// Show what administrators did.
     Audit(audit::Args),
     /// Make, list and revoke the keys that other servers act with.
@@ -82,6 +87,8 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => dev::run(args),
         Command::User(args) => user::run(args),
         Command::Token(args) => token::run(args),
+        Command::Backup(args) => backup::backup(args),
+        Command::Restore(args) => backup::restore(args),
         Command::Audit(args) => audit::run(args),
         Command::ApiKey(args) => api_key::run(args),
         Command::Check(args) => return check::run(args),

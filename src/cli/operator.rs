@@ -9,6 +9,7 @@ use crate::config::secrets;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
@@ -78,6 +79,22 @@ impl Operator {
     pub(super) fn post_done(&self, path: &str, body: Value) -> Result<(), Failure> {
         let answer = self.request("POST", path, Some(body))?;
         if answer.is_fine() { Ok(()) } else { answer.into() }
+    }
+
+    /// Asks for a stream, which may take as long as it takes; the server ends one that nobody reads.
+    pub(super) fn stream(&self, path: &str) -> Result<Box<dyn Read>, Failure> {
+        let url = format!("{}{path}", self.base);
+        let config = ureq::Agent::config_builder().timeout_connect(Some(CONNECT_TIMEOUT)).timeout_recv_response(Some(CALL_TIMEOUT));
+        let agent: ureq::Agent = config.http_status_as_error(false).proxy(None).build().into();
+        let sent = agent.post(&url).header("authorization", format!("Bearer {}", self.token.expose())).send_empty();
+        let mut response = sent.map_err(|e| Failure::Failed(format!("POST {url}: {e}")))?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+            let refused: Result<Value, Failure> = Answer { status, body: body.unwrap_or_default() }.into();
+            return Err(refused.err().unwrap_or_else(|| Failure::Failed(format!("the server answered with status {status}"))));
+        }
+        Ok(Box::new(response.into_body().into_reader()))
     }
 
     /// Takes something away.

@@ -51,6 +51,8 @@ section! {
         rooms: Rooms = Rooms::default(),
         /// Presence.
         presence: Presence = Presence::default(),
+        /// Reports, and the filter of messages.
+        moderation: Moderation = Moderation::default(),
         /// Rate limits.
         limits: Limits = Limits::default(),
         /// Offline push.
@@ -232,6 +234,12 @@ section! {
         receipts_members_max: u64 = 100,
         /// Milliseconds until `typing` ends by itself.
         typing_ttl_ms: u64 = 6_000,
+        /// Seconds that entries are kept, where a room has no setting of its own; 0: for ever.
+        keep_s: u64 = 0,
+        /// Seconds between two rounds of removing what is no longer kept.
+        purge_every_s: u64 = 3_600,
+        /// Rows of the log that a round removes at most; the rest is the next round's, which then follows at once.
+        purge_rows_max: usize = 50_000,
         /// Missed entries of a room that a resume gives; above it the room is `resync`.
         resume_entries_max: u64 = 100_000,
     }
@@ -244,6 +252,23 @@ section! {
         offline_debounce_ms: u64 = 3_000,
         /// Contacts of a user at most.
         contacts_max: usize = 5_000,
+    }
+}
+section! {
+    /// Reports, and the filter of messages. Its `Debug` (in [`secrets`]) leaves the secret out.
+    Moderation {
+        /// Reports of a user and hour.
+        reports_per_hour: u32 = 30,
+        /// Address that is asked about every message and edit before it is stored; empty: nobody is asked. It is called as the operator's own, also in private networks.
+        filter_url: String = String::new(),
+        /// Signs what is asked, as outgoing webhooks are signed; empty: not signed.
+        filter_secret: String = String::new(),
+        /// Milliseconds that an answer may take; then the filter counts as down.
+        filter_timeout_ms: u64 = 1_000,
+        /// What becomes of a message while the filter is down: `open` (it is stored unseen) or `closed` (it is refused with `busy`, and may be sent again).
+        filter_down: FilterDown = FilterDown::Closed,
+        /// Messages that the filter is asked about at once; more wait, within the time that an answer may take.
+        filter_calls_max: usize = 64,
     }
 }
 section! {
@@ -353,6 +378,16 @@ pub enum ForwardedBy {
     XForwardedFor,
     /// `Forwarded`, RFC 7239.
     Forwarded,
+}
+
+/// What becomes of a message while the filter is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FilterDown {
+    /// It is stored unseen.
+    Open,
+    /// It is refused, and may be sent again.
+    Closed,
 }
 
 /// A network as it stands in `proxy.trusted`: with its length, or a single address.

@@ -3,8 +3,8 @@
 //! They live in `<data_dir>/secrets/` (directory 0700, files 0600), are made once, whole or not at all, and are durable before they are
 //! used. A file that others may read is refused, not repaired: who could read it already has it. Nothing here prints a secret.
 
-use super::Auth;
 use super::validate::SECRET_BYTES_MIN;
+use super::{Auth, Moderation};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -45,6 +45,20 @@ impl Auth {
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Auth({})", serde_json::to_string(&self.hidden()).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl Moderation {
+    /// The same without its secret, for showing.
+    pub fn hidden(&self) -> Moderation {
+        let filter_secret = if self.filter_secret.is_empty() { String::new() } else { HIDDEN.into() };
+        Moderation { filter_secret, ..self.clone() }
+    }
+}
+
+impl fmt::Debug for Moderation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Moderation({})", serde_json::to_string(&self.hidden()).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Pure: looks at the values alone, at no file, clock or network. Problems carry no place; [`super::load`] adds it.
 
 use super::load::{Origin, Problem};
-use super::{Auth, Config, Http, KeySource, Outbound, Proxy, Push, Rooms, Socket, Tls, Webhooks};
+use super::{Auth, Config, Http, KeySource, Moderation, Outbound, Proxy, Push, Rooms, Socket, Tls, Webhooks};
 use std::ops::RangeInclusive;
 
 /// Bytes of a signing secret at least: HS256 is as strong as its key up to 256 bits.
@@ -52,6 +52,7 @@ impl Config {
         webhooks(&mut f, &self.webhooks);
         socket(&mut f, &self.socket);
         rooms(&mut f, &self.rooms);
+        moderation(&mut f, &self.moderation);
         f.range("presence.offline_debounce_ms", self.presence.offline_debounce_ms, 0..=HOUR_MS);
         f.size("presence.contacts_max", self.presence.contacts_max, 1..=1_000_000);
         outbound(&mut f, &self.outbound);
@@ -224,6 +225,15 @@ fn socket(f: &mut Found, s: &Socket) {
     f.size("socket.send_buffer_bytes", s.send_buffer_bytes, 4 * KIB..=64 * MIB);
 }
 
+fn moderation(f: &mut Found, m: &Moderation) {
+    f.range("moderation.reports_per_hour", m.reports_per_hour.into(), 1..=1_000_000);
+    let url = m.filter_url.strip_prefix("https://").or_else(|| m.filter_url.strip_prefix("http://"));
+    let fine = m.filter_url.is_empty() || url.is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace));
+    f.unless(fine, "moderation.filter_url", "is not an address such as \"https://filter.example/screen\"");
+    f.range("moderation.filter_timeout_ms", m.filter_timeout_ms, 10..=8_000);
+    f.size("moderation.filter_calls_max", m.filter_calls_max, 1..=10_000);
+}
+
 fn rooms(f: &mut Found, r: &Rooms) {
     f.size("rooms.threads", r.threads, 0..=1024);
     f.size("rooms.text_bytes_max", r.text_bytes_max, 1..=MIB);
@@ -239,6 +249,9 @@ fn rooms(f: &mut Found, r: &Rooms) {
     f.size("rooms.batch_max", r.batch_max, 1..=crate::protocol::ids::BUCKET_ENTRIES);
     f.range("rooms.receipts_members_max", r.receipts_members_max, 0..=100_000);
     f.range("rooms.typing_ttl_ms", r.typing_ttl_ms, 50..=HOUR_MS);
+    f.range("rooms.keep_s", r.keep_s, 0..=100 * 365 * 86_400);
+    f.range("rooms.purge_every_s", r.purge_every_s, 1..=7 * 86_400);
+    f.size("rooms.purge_rows_max", r.purge_rows_max, 1..=10_000_000);
     f.range("rooms.resume_entries_max", r.resume_entries_max, 1..=100_000_000);
 }
 

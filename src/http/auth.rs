@@ -121,6 +121,9 @@ pub async fn register(api: web::Data<Api>, req: HttpRequest, Body(who): Body<Cre
             return Err(ApiError::new(Code::Forbidden, "this server lets nobody register; ask its operator for an account"));
         }
         api.limits.attempt(address(&req), Some(&who.name))?;
+        if api.bans.holds_name(&who.name).await? {
+            return Err(ApiError::new(Code::Conflict, format!("the user name {} is taken", who.name)));
+        }
         let id = UserId(api.node.next_id().await?);
         let user = api.accounts.create(id, &who.name, &who.password).await?;
         sign_in(&api, user, who.device.as_deref()).await

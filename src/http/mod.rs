@@ -6,17 +6,23 @@
 //! | `POST /v1/auth/register` `login` `refresh` `logout` | [`auth`] |
 //! | `GET PATCH /v1/me`, `GET /v1/users/{user}`, `GET /v1/users/by-name/{name}` | [`users`] |
 //! | `GET /v1/contacts` `contacts/presence` `blocks`, `PUT DELETE /v1/contacts/{user}` `blocks/{user}` | [`contacts`] |
+//! | `GET POST /v1/rooms`, `GET PATCH /v1/rooms/{room}`, its `join` `leave` `transfer` `cursor` | [`rooms`] |
+//! | `/v1/rooms/{room}/members` `bans` `mutes` | [`members`] |
+//! | `/v1/rooms/{room}/messages/…` `pins` `entries` | [`messages`] |
+//! | `/v1/rooms/{room}/invites`, `/v1/invites/{code}` | [`invites`] |
+//! | `GET /v1/channels` | [`channels`] |
 //! | `GET PUT /v1/rooms/{room}/notify` | [`notify`] |
 //! | `GET /v1/push/vapid`, `PUT DELETE /v1/push/subscription`, `GET /v1/push/subscriptions` | [`push`] |
 //! | `POST /v1/users`, `/v1/webhooks/…`, `/v1/incoming-hooks/…` (with an API key, [`scopes`]) | [`newcomers`], [`webhooks`], [`incoming`] |
 //! | `POST /v1/hooks/{id}/{secret}` | [`incoming`] |
+//! | `GET POST /v1/reports`, `/v1/reports/{id}/resolve`, `/v1/server-bans/…` | [`moderation`] |
 //! | `GET /v1/openapi.json`, `GET /docs/` | [`openapi`] |
 //! | `GET /livez`, `GET /readyz` | [`health`] |
 //!
 //! | operators' listener | |
 //! |---|---|
 //! | `GET /metrics`, `/livez`, `/readyz` | [`health`] |
-//! | `/admin/…` (with the admin token) | [`admin`], [`audit`], [`api_keys`], [`webhooks`], [`incoming`] |
+//! | `/admin/…` (with the admin token) | [`admin`], [`audit`], [`backup`], [`retention`], [`moderation`], [`api_keys`], [`webhooks`], [`incoming`] |
 //!
 //! Every error is a problem+json ([`error`]); every method that an address does not have is a 405 with `Allow`, and OPTIONS says which
 //! it has. What several handlers share: pages of lists ([`page`]), tags and conditions ([`etag`]), `Idempotency-Key` ([`idempotency`]),
@@ -24,9 +30,11 @@
 //! sockets must learn of goes through [`NodePort`].
 
 use crate::auth::accounts::Accounts;
+use crate::auth::bans::Bans;
 use crate::auth::issuers::{IssuerError, Issuers};
 use crate::auth::keys::Keys;
 use crate::auth::limits::{Limits, Standing};
+use crate::auth::reports::Reports;
 use crate::auth::sessions::{Announce, Sessions};
 use crate::auth::subjects::{NextId, Subjects};
 use crate::auth::tokens::{KeyError, Tokens};
@@ -60,6 +68,8 @@ pub mod app;
 pub mod arrival;
 pub mod audit;
 pub mod auth;
+pub mod backup;
+pub mod channels;
 pub mod contacts;
 pub mod cors;
 pub mod error;
@@ -68,12 +78,18 @@ pub mod headers;
 pub mod health;
 pub mod idempotency;
 pub mod incoming;
+pub mod invites;
+pub mod members;
+pub mod messages;
+pub mod moderation;
 pub mod newcomers;
 pub mod notify;
 pub mod openapi;
 pub mod page;
 pub mod peer;
 pub mod push;
+pub mod retention;
+pub mod rooms;
 pub mod scopes;
 pub mod server;
 pub mod socket;
@@ -167,9 +183,14 @@ pub struct Api {
     pub proxies: peer::Proxies,
     /// What administrators did.
     pub audit: audit::Audit,
+    /// What users reported.
+    pub reports: Reports,
+    /// Who is banned from this server.
+    pub bans: Bans,
     /// What operators must present; when it is empty nobody is let in.
     admin_token: String,
     contact_locks: contacts::PairLocks,
+    backups: backup::Backups,
 }
 
 impl Api {
@@ -199,12 +220,15 @@ impl Api {
             verifier: Verifier::new(tokens.clone(), sessions.clone(), issuers, subjects),
             keys: Keys::new(store.clone()),
             incoming: IncomingHooks::new(store.clone()),
+            reports: Reports::new(store.clone()),
+            bans: Bans::new(store.clone(), accounts.clone()),
             accounts,
             sessions,
-            limits: Limits::new(&config.auth, &config.limits),
+            limits: Limits::new(&config),
             proxies: peer::Proxies::new(&config.proxy),
             audit: audit::Audit::new(store.clone(), &config.audit),
             contact_locks: contacts::PairLocks::default(),
+            backups: backup::Backups::default(),
             config,
             store,
             tokens,
@@ -244,6 +268,8 @@ impl<'a> Table<'a> {
 fn public(cfg: &mut Table<'_>) {
     identity(cfg);
     people(cfg);
+    talking(cfg);
+    messaging(cfg);
     pushing(cfg);
     embedding(cfg);
     api_at(cfg, openapi::ADDRESS, "GET, HEAD", [get().to(openapi::document)]);
@@ -269,7 +295,48 @@ fn people(cfg: &mut Table<'_>) {
     api_at(cfg, "/v1/contacts/presence", "GET, HEAD", [get().to(contacts::presence)]);
     api_at(cfg, "/v1/contacts/{user}", "PUT, DELETE", [web::put().to(contacts::ask), web::delete().to(contacts::remove)]);
     api_at(cfg, "/v1/blocks", "GET, HEAD", [get().to(contacts::blocks)]);
+    api_at(cfg, "/v1/reports", "GET, HEAD, POST", [get().to(moderation::queue), web::post().to(moderation::report)]);
+    api_at(cfg, "/v1/reports/{id}/resolve", "POST", [web::post().to(moderation::resolve)]);
+    api_at(cfg, "/v1/server-bans", "GET, HEAD", [get().to(moderation::bans)]);
+    let bans = [web::put().to(moderation::ban), web::delete().to(moderation::unban)];
+    api_at(cfg, "/v1/server-bans/{user}", "PUT, DELETE", bans);
     api_at(cfg, "/v1/blocks/{user}", "PUT, DELETE", [web::put().to(contacts::block), web::delete().to(contacts::unblock)]);
+}
+
+/// Rooms, who is in them, and how one comes in.
+fn talking(cfg: &mut Table<'_>) {
+    api_at(cfg, "/v1/rooms", "GET, HEAD, POST", [get().to(rooms::list), web::post().to(rooms::create)]);
+    api_at(cfg, "/v1/rooms/{room}", "GET, HEAD, PATCH", [get().to(rooms::read), web::patch().to(rooms::change)]);
+    api_at(cfg, "/v1/rooms/{room}/join", "POST", [web::post().to(rooms::join)]);
+    api_at(cfg, "/v1/rooms/{room}/leave", "POST", [web::post().to(rooms::leave)]);
+    api_at(cfg, "/v1/rooms/{room}/transfer", "POST", [web::post().to(rooms::transfer)]);
+    api_at(cfg, "/v1/rooms/{room}/cursor", "GET, HEAD, PUT", [get().to(rooms::cursor), web::put().to(rooms::move_cursor)]);
+    api_at(cfg, "/v1/rooms/{room}/members", "GET, HEAD", [get().to(members::list)]);
+    let member = [web::put().to(members::invite), web::patch().to(members::set_role), web::delete().to(members::kick)];
+    api_at(cfg, "/v1/rooms/{room}/members/{user}", "PUT, PATCH, DELETE", member);
+    api_at(cfg, "/v1/rooms/{room}/bans", "GET, HEAD", [get().to(members::bans)]);
+    api_at(cfg, "/v1/rooms/{room}/bans/{user}", "PUT, DELETE", [web::put().to(members::ban), web::delete().to(members::unban)]);
+    api_at(cfg, "/v1/rooms/{room}/mutes/{user}", "PUT, DELETE", [web::put().to(members::mute), web::delete().to(members::unmute)]);
+    api_at(cfg, "/v1/rooms/{room}/invites", "GET, HEAD, POST", [get().to(invites::list), web::post().to(invites::create)]);
+    api_at(cfg, "/v1/rooms/{room}/invites/{code}", "DELETE", [web::delete().to(invites::revoke)]);
+    api_at(cfg, "/v1/invites/{code}", "GET, HEAD", [get().to(invites::preview)]);
+    api_at(cfg, "/v1/invites/{code}/accept", "POST", [web::post().to(invites::accept)]);
+    api_at(cfg, "/v1/channels", "GET, HEAD", [get().to(channels::list)]);
+}
+
+/// What is said in rooms.
+fn messaging(cfg: &mut Table<'_>) {
+    api_at(cfg, "/v1/rooms/{room}/messages", "GET, HEAD, POST", [get().to(messages::history), web::post().to(messages::send)]);
+    let message = [get().to(messages::read), web::patch().to(messages::edit), web::delete().to(messages::delete)];
+    api_at(cfg, "/v1/rooms/{room}/messages/{seq}", "GET, HEAD, PATCH, DELETE", message);
+    let reaction = [web::put().to(messages::react), web::delete().to(messages::unreact)];
+    api_at(cfg, "/v1/rooms/{room}/messages/{seq}/reactions/{emoji}", "PUT, DELETE", reaction);
+    let pin = [web::put().to(messages::pin), web::delete().to(messages::unpin)];
+    api_at(cfg, "/v1/rooms/{room}/messages/{seq}/pin", "PUT, DELETE", pin);
+    api_at(cfg, "/v1/rooms/{room}/messages/{seq}/thread", "GET, HEAD", [get().to(messages::thread)]);
+    api_at(cfg, "/v1/rooms/{room}/messages/{seq}/readers", "GET, HEAD", [get().to(messages::readers)]);
+    api_at(cfg, "/v1/rooms/{room}/pins", "GET, HEAD", [get().to(messages::pins)]);
+    api_at(cfg, "/v1/rooms/{room}/entries", "GET, HEAD", [get().to(messages::entries)]);
 }
 
 fn pushing(cfg: &mut Table<'_>) {
@@ -327,6 +394,14 @@ fn operators(cfg: &mut Table<'_>) {
     plain_at(cfg, "/admin/users/{name}/enable", "POST", [web::post().to(admin::enable)]);
     plain_at(cfg, "/admin/users/{name}/password", "POST", [web::post().to(admin::password)]);
     plain_at(cfg, "/admin/users/{name}/token", "POST", [web::post().to(admin::token)]);
+    plain_at(cfg, "/admin/reports", "GET, HEAD", [get().to(moderation::queue)]);
+    plain_at(cfg, "/admin/reports/{id}/resolve", "POST", [web::post().to(moderation::resolve)]);
+    plain_at(cfg, "/admin/server-bans", "GET, HEAD", [get().to(moderation::bans)]);
+    let bans = [web::put().to(moderation::ban), web::delete().to(moderation::unban)];
+    plain_at(cfg, "/admin/server-bans/{user}", "PUT, DELETE", bans);
+    let keep = [get().to(retention::get), web::put().to(retention::set), web::delete().to(retention::unset)];
+    plain_at(cfg, "/admin/rooms/{room}/retention", "GET, HEAD, PUT, DELETE", keep);
+    plain_at(cfg, "/admin/backup", "POST", [web::post().to(backup::backup)]);
     plain_at(cfg, "/admin/audit", "GET, HEAD", [get().to(audit::list)]);
     integrations(cfg);
     plain_at(cfg, "/admin/fault", "POST", [web::post().to(admin::fault)]);

@@ -4,7 +4,10 @@
 //! errors are problem+json, that a bearer token is needed unless a handler says otherwise, how large integers may be. A test
 //! (`the_document_and_the_route_table_agree`) keeps it equal to the route table.
 
-use super::{auth, contacts, error, etag, incoming, newcomers, notify, push, users, webhooks};
+use super::{
+    auth, channels, contacts, error, etag, incoming, invites, members, messages, moderation, newcomers, notify, push, rooms, users,
+    webhooks,
+};
 use crate::error::{ApiError, Code};
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
@@ -43,6 +46,12 @@ fn parts() -> Vec<(&'static str, utoipa::openapi::OpenApi)> {
         ("auth", auth::Docs::openapi()),
         ("users", users::Docs::openapi()),
         ("contacts", contacts::Docs::openapi()),
+        ("rooms", rooms::Docs::openapi()),
+        ("members", members::Docs::openapi()),
+        ("messages", messages::Docs::openapi()),
+        ("invites", invites::Docs::openapi()),
+        ("channels", channels::Docs::openapi()),
+        ("moderation", moderation::Docs::openapi()),
         ("notify", notify::Docs::openapi()),
         ("push", push::Docs::openapi()),
         ("newcomers", newcomers::Docs::openapi()),

@@ -277,6 +277,10 @@ async fn every_address_answers_other_methods_with_405_and_what_it_allows() {
         ("/v1/contacts/5", "PUT, DELETE"),
         ("/v1/blocks", "GET, HEAD"),
         ("/v1/blocks/5", "PUT, DELETE"),
+        ("/v1/reports", "GET, HEAD, POST"),
+        ("/v1/reports/5/resolve", "POST"),
+        ("/v1/server-bans", "GET, HEAD"),
+        ("/v1/server-bans/5", "PUT, DELETE"),
         ("/v1/openapi.json", "GET, HEAD"),
         ("/docs", "GET, HEAD"),
         ("/docs/index.html", "GET, HEAD"),
@@ -294,6 +298,10 @@ async fn every_address_answers_other_methods_with_405_and_what_it_allows() {
         ("/admin/users/alice/password", "POST"),
         ("/admin/users/alice/token", "POST"),
         ("/admin/audit", "GET, HEAD"),
+        ("/admin/reports", "GET, HEAD"),
+        ("/admin/reports/5/resolve", "POST"),
+        ("/admin/server-bans", "GET, HEAD"),
+        ("/admin/backup", "POST"),
         ("/admin/fault", "POST"),
     ];
     let w = world();

@@ -1,20 +1,28 @@
-//! What a node does now and then by itself: removes what is older than is kept.
+//! What a node does now and then by itself: removes what is older than is kept, and gives its space back.
 //!
 //! Each round is bounded; what it does not get done is the next round's. A round that fails is in the log and tried again.
 
 use crate::auth::now;
 use crate::http::Api;
 use crate::http::audit::Audit;
+use crate::storage::retention::{self, Round};
+use crate::telemetry::metrics;
 use actix_web::web;
 use std::time::Duration;
 
-/// Between two rounds.
-const EVERY: Duration = Duration::from_secs(3_600);
+/// Between two looks at the records of administrative acts.
+const AUDIT_EVERY: Duration = Duration::from_secs(3_600);
 /// From the start to the first round, so that a start has the disk for itself.
 const FIRST: Duration = Duration::from_secs(60);
+/// Between two rounds when the first one was not done with everything: the store's readers and writer come in between.
+const NEXT: Duration = Duration::from_millis(200);
 
 /// Does the rounds. Does not end.
 pub(super) async fn run(api: web::Data<Api>) {
+    futures_util::join!(audit(&api), entries(&api));
+}
+
+async fn audit(api: &Api) {
     tokio::time::sleep(FIRST).await;
     loop {
         match api.audit.purge(Audit::day(now())).await {
@@ -22,6 +30,37 @@ pub(super) async fn run(api: web::Data<Api>) {
             Ok(removed) => tracing::info!(removed, "old records of administrative acts were removed"),
             Err(error) => tracing::warn!(%error, "old records of administrative acts could not be removed yet"),
         }
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(AUDIT_EVERY).await;
+    }
+}
+
+async fn entries(api: &Api) {
+    let rooms = &api.config.rooms;
+    let every = Duration::from_secs(rooms.purge_every_s);
+    tokio::time::sleep(every.min(FIRST)).await;
+    let (mut round, mut removed) = (Round::default(), 0);
+    loop {
+        round.removed = 0;
+        let done = retention::purge(&*api.store, rooms.keep_s, now(), rooms.purge_rows_max, &mut round).await;
+        metrics().entries_purged_total.inc_by(round.removed as u64);
+        removed += round.removed;
+        match done {
+            Err(error) => tracing::warn!(%error, "what is no longer kept could not be removed yet"),
+            Ok(()) if round.removed >= rooms.purge_rows_max => {
+                tokio::time::sleep(NEXT).await;
+                continue;
+            }
+            Ok(()) => {}
+        }
+        if removed > 0 {
+            tracing::info!(rows = removed, "what is no longer kept was removed from the log");
+            removed = 0;
+        }
+        match api.store.reclaim().await {
+            Ok(true) => tracing::info!("the log's space was given back to the disk"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "the log's space could not be given back to the disk yet"),
+        }
+        tokio::time::sleep(every).await;
     }
 }

@@ -67,6 +67,11 @@ id!(
     DeviceId
 );
 
+impl UserId {
+    /// The server itself, where it acts in rooms as nobody's user (moderation). No account has this id.
+    pub const SERVER: UserId = UserId(0);
+}
+
 /// A text that is not an id: ids are 1 to 19 decimal digits, at most 2^63 - 1, without sign or leading zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an id: expected 1 to 19 decimal digits")]

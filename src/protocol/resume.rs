@@ -32,13 +32,15 @@ pub fn step(next: Option<Seq>, first: Seq, last: Seq) -> Step {
     }
 }
 
-/// How a member's room stands when its client has applied `have` (none: it does not know the room) and the committed head is `head`.
-/// `None`: unchanged, nothing is to be said.
-pub fn standing(have: Option<Seq>, head: Seq, entries_max: u64) -> Option<(Standing, Seq)> {
+/// How a member's room stands when its client has applied `have` (none: it does not know the room), the log begins at `floor` and the
+/// committed head is `head`. `None`: unchanged, nothing is to be said.
+pub fn standing(have: Option<Seq>, floor: Seq, head: Seq, entries_max: u64) -> Option<(Standing, Seq)> {
     match have {
         Some(have) if have == head => None,
         // Ahead of the log: the client knows entries that this log never had.
         Some(have) if have > head => Some((Standing::Resync, head)),
+        // What comes next is no longer kept.
+        Some(have) if have + 1 < floor => Some((Standing::Resync, head)),
         Some(have) if head - have > entries_max => Some((Standing::Resync, head)),
         Some(have) => Some((Standing::CatchUp, have)),
         None => Some((Standing::Joined, head)),
@@ -91,12 +93,16 @@ mod tests {
 
     #[test]
     fn a_room_stands_as_its_client_left_it() {
-        assert_eq!(standing(Some(7), 7, 100), None);
-        assert_eq!(standing(Some(5), 7, 100), Some((Standing::CatchUp, 5)));
-        assert_eq!(standing(Some(8), 7, 100), Some((Standing::Resync, 7)));
-        assert_eq!(standing(Some(1), 200, 100), Some((Standing::Resync, 200)));
-        assert_eq!(standing(None, 7, 100), Some((Standing::Joined, 7)));
-        assert_eq!(standing(Some(0), 0, 100), None);
+        assert_eq!(standing(Some(7), 1, 7, 100), None);
+        assert_eq!(standing(Some(5), 1, 7, 100), Some((Standing::CatchUp, 5)));
+        assert_eq!(standing(Some(8), 1, 7, 100), Some((Standing::Resync, 7)));
+        assert_eq!(standing(Some(1), 1, 200, 100), Some((Standing::Resync, 200)));
+        assert_eq!(standing(None, 1, 7, 100), Some((Standing::Joined, 7)));
+        assert_eq!(standing(Some(0), 1, 0, 100), None);
+        // The log begins at 5: who has 4 misses nothing that is gone.
+        assert_eq!(standing(Some(4), 5, 7, 100), Some((Standing::CatchUp, 4)));
+        assert_eq!(standing(Some(3), 5, 7, 100), Some((Standing::Resync, 7)));
+        assert_eq!(standing(None, 5, 7, 100), Some((Standing::Joined, 7)));
     }
 
     #[test]

@@ -7,15 +7,19 @@
 
 use crate::protocol::entry::{Entry, Role, RoomKind};
 use crate::protocol::ids::{ClientId, DeviceId, Epoch, MessageId, Millis, RoomId, Seq, Shard, UserId};
+use crate::protocol::policy::{Place, Standing};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
 
 pub mod conformance;
+pub mod copying;
 pub mod derive;
+pub mod directory;
 pub mod embedded;
 pub mod record;
 pub mod records;
+pub mod retention;
 
 pub use records::{RecordWrite, Records, Table};
 
@@ -89,6 +93,17 @@ pub struct Tail {
     pub rows: Vec<LogRow>,
 }
 
+/// What [`MessageLog::purge`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// The room's floor after it.
+    pub floor: Seq,
+    /// Rows removed.
+    pub rows: usize,
+    /// There are more to remove.
+    pub more: bool,
+}
+
 /// The message log: what happened in rooms.
 #[async_trait]
 pub trait MessageLog: Send + Sync + 'static {
@@ -110,6 +125,15 @@ pub trait MessageLog: Send + Sync + 'static {
 
     /// Raises the room's marker to `committed`: a max-register, never lowered.
     async fn mark(&self, room: RoomId, committed: Seq) -> Result<()>;
+
+    /// Removes the room's oldest rows with a seq below `below` and below the room's base (rule 15), at most about `rows_max` and only whole seqs,
+    /// and with them what was derived from their messages (folds, mentions). The room's **floor**, the first seq that is still there, is
+    /// raised in the same atomic write: a reader sees either the rows or a floor above them. Durable with the next append; until then
+    /// it may be undone by a crash, and is done again.
+    async fn purge(&self, room: RoomId, below: Seq, rows_max: usize) -> Result<Purged>;
+
+    /// The floor of each room: 1 unless something was purged. Never falls.
+    async fn floors(&self, rooms: &[RoomId]) -> Result<Vec<Seq>>;
 
     /// Rooms of the shards that may have entries which the applier has not carried out; all shards when `None`.
     async fn unapplied(&self, shard: Option<Shard>) -> Result<Vec<RoomId>>;
@@ -168,6 +192,15 @@ pub struct RoomRow {
     pub at: Millis,
     /// The newest message at or before `applied`; 0 for none.
     pub last_message: Seq,
+    /// Seconds of slow mode; 0: none.
+    #[serde(default)]
+    pub slow_mode_s: u32,
+    /// Nobody writes.
+    #[serde(default)]
+    pub archived: bool,
+    /// Not in the directory of channels.
+    #[serde(default)]
+    pub unlisted: bool,
 }
 
 /// A membership, as derived from the log (in channels: as the room's owner wrote it).
@@ -175,10 +208,48 @@ pub struct RoomRow {
 pub struct MemberRow {
     /// The member.
     pub user: UserId,
-    /// Its role; `None` for a banned user, who is no member.
+    /// Its role; `None` for who is no member: a banned user, or one who is `out`.
     pub role: Option<Role>,
     /// The seq at which this became so.
     pub seq: Seq,
+    /// Until when the user may not write; 0: it may.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub muted_until: Millis,
+    /// Neither member nor banned: a row that is kept because a mute goes on when its user leaves and comes back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub out: bool,
+}
+
+fn is_zero(n: &Millis) -> bool {
+    *n == 0
+}
+
+impl MemberRow {
+    /// A place in a room as a row; none where there is nothing to keep of it at `now`.
+    pub fn of(user: UserId, place: Place, seq: Seq, now: Millis) -> Option<MemberRow> {
+        let row = |role, out| Some(MemberRow { user, role, seq, muted_until: place.muted_until, out });
+        match place.standing {
+            Standing::Member(role) => row(Some(role), false),
+            Standing::Banned => row(None, false),
+            Standing::Stranger if place.is_muted(now) => row(None, true),
+            Standing::Stranger => None,
+        }
+    }
+
+    /// The place that it says.
+    pub fn place(&self) -> Place {
+        let standing = match (self.role, self.out) {
+            (Some(role), _) => Standing::Member(role),
+            (None, false) => Standing::Banned,
+            (None, true) => Standing::Stranger,
+        };
+        Place { standing, muted_until: self.muted_until }
+    }
+
+    /// Whether it is a ban.
+    pub fn is_ban(&self) -> bool {
+        self.role.is_none() && !self.out
+    }
 }
 
 /// What changed about one message after it was sent.
@@ -207,6 +278,8 @@ pub enum Effect {
     Fold(RoomId, Seq, FoldRow),
     /// The message `seq` mentions the user.
     Mention(UserId, RoomId, Seq),
+    /// The message `seq` is pinned, or is not.
+    Pin(RoomId, Seq, bool),
 }
 
 /// What was derived from the log, and other rows about rooms.
@@ -217,16 +290,20 @@ pub trait Rooms: Send + Sync + 'static {
     async fn apply(&self, room: RoomId, shard: Shard, effects: Vec<Effect>, clear_unapplied: bool) -> Result<()>;
     /// The same, durable when it answers: for what no entry of the log could redo (a channel's subscriptions).
     async fn apply_durably(&self, room: RoomId, shard: Shard, effects: Vec<Effect>) -> Result<()>;
+    /// Rows of rooms with an id greater than `after`, ascending, at most `limit`.
+    async fn list_rooms(&self, after: RoomId, limit: usize) -> Result<Vec<RoomRow>>;
     /// Rooms' rows; `None` where there is none.
     async fn rooms(&self, rooms: &[RoomId]) -> Result<Vec<Option<RoomRow>>>;
-    /// One user's membership in each of the rooms (`role: None` for a ban).
+    /// One user's membership in each of the rooms (`role: None` for a ban, and for a mute of who is out).
     async fn memberships(&self, user: UserId, rooms: &[RoomId]) -> Result<Vec<Option<MemberRow>>>;
-    /// Members and bans with a user id greater than `after`, ascending, at most `limit`.
+    /// Members, bans and mutes of who is out, with a user id greater than `after`, ascending, at most `limit`.
     async fn members(&self, room: RoomId, after: UserId, limit: usize) -> Result<Vec<MemberRow>>;
     /// Rooms in which the user is a member, ascending, at most `limit`.
     async fn rooms_of(&self, user: UserId, limit: usize) -> Result<Vec<RoomId>>;
     /// What changed about each of the messages.
     async fn folds(&self, room: RoomId, seqs: &[Seq]) -> Result<Vec<Option<FoldRow>>>;
+    /// Pinned messages of the room with a seq greater than `after`, ascending, at most `limit`.
+    async fn pins(&self, room: RoomId, after: Seq, limit: usize) -> Result<Vec<Seq>>;
     /// Mentions of the user in the room with a seq greater than `after`, counted up to `limit`.
     async fn mentions(&self, user: UserId, room: RoomId, after: Seq, limit: usize) -> Result<u64>;
     /// The direct room of a pair: `room` when this call made it so, else the one that was there. Durable when it answers.
@@ -370,9 +447,14 @@ pub struct Health {
 }
 
 /// A whole store.
+#[async_trait]
 pub trait Store: MessageLog + Ownership + Rooms + Cursors + Users + Records {
     /// How it is.
     fn health(&self) -> Health;
+    /// A copy of everything as of now: all that was acknowledged before the call is in it. Writes go on meanwhile.
+    fn copy(&self) -> Result<Box<dyn copying::Copying>>;
+    /// Gives the space of what was purged back to the disk, if there is enough of it to be worth the work; true when it did.
+    async fn reclaim(&self) -> Result<bool>;
     /// Flushes and closes; later calls fail.
     fn close(&self);
 }

@@ -1,6 +1,7 @@
 //! The one integration test binary: a module per capability. The name of a test is the guarantee it checks.
 #![allow(clippy::unwrap_used)]
 
+mod backup;
 mod cli;
 mod config;
 mod docs_curl;
@@ -8,7 +9,10 @@ mod embedding;
 mod golden;
 mod house;
 mod house_docs;
+mod idempotency;
 mod limits;
+mod matrix;
+mod moderation;
 mod powercut_store;
 mod powercut_tool;
 mod presence;
@@ -16,7 +20,10 @@ mod promises;
 mod proxy;
 mod push;
 mod readme;
+mod retention;
 mod rights;
+mod rooms;
+mod rooms_rest;
 mod schemathesis;
 mod seen;
 mod socket;

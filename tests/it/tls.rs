@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
@@ -40,7 +40,10 @@ async fn connect(at: SocketAddr, trusted: &CertificateDer<'static>) -> std::io::
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let connector = TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()));
-    connector.connect(ServerName::try_from(HOST).unwrap(), TcpStream::connect(at).await?).await
+    // A small buffer, so that who does not read is soon felt by the server.
+    let tcp = TcpSocket::new_v4()?;
+    tcp.set_recv_buffer_size(8 * 1024)?;
+    connector.connect(ServerName::try_from(HOST).unwrap(), tcp.connect(at).await?).await
 }
 
 async fn get(io: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), target: &str) -> String {
@@ -121,12 +124,14 @@ async fn http_and_sockets_work_over_tls_and_browsers_are_told_to_stay_there() {
 async fn a_slow_reader_over_tls_gets_everything_and_nothing_stays_in_the_server() {
     let dir = tempfile::tempdir().unwrap();
     let cert = certify(dir.path());
-    let node = start(dir.path()).await;
+    let (file, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let builder = TestNode::builder().set("tls.certificate", file.display()).set("tls.key", key.display());
+    let node = builder.set("socket.outbox_stall_ms", 60_000).start().await;
     let token = token(&node, "alice").await;
     let (mut writer, mut reader) = (socket(node.address(), &cert, &token).await, socket(node.address(), &cert, &token).await);
     let room = room(&mut writer).await;
     let text = "x".repeat(12_000);
-    // More than the kernels' buffers take while the reader does not read, and less than its outbox's soft limit lets stall.
+    // More than the kernels' buffers take while the reader does not read: the rest waits in the outbox, and in TLS's own buffer.
     for n in 0..60 {
         assert_eq!(ask(&mut writer, message(&room, 10 + n, &format!("{n} {text}"))).await["op"], "ok");
     }

@@ -1,6 +1,7 @@
-//! How requests come in and wait: in the room's queue, or not at all.
+//! How requests come in and wait: in the room's queue, in their sender's line for the filter, or not at all.
 
-use super::{APPLYING_MAX, Next, Phase, Room, RoomMsg};
+use super::{APPLYING_MAX, Ask, Next, Phase, Room, RoomMsg};
+use crate::actors::screening;
 use crate::error::{ApiError, Code};
 use crate::protocol::ops::Request;
 use actix::prelude::*;
@@ -12,7 +13,7 @@ impl Room {
     }
 
     pub(super) fn enqueue(&mut self, msg: RoomMsg) {
-        if self.queue.len() >= self.local.node.config.rooms.waiting_max || self.local.applying.get() > APPLYING_MAX {
+        if self.queue.len() + self.lines.len() >= self.local.node.config.rooms.waiting_max || self.local.applying.get() > APPLYING_MAX {
             msg.refuse(ApiError::new(Code::Busy, "too much is waiting in this room; try again in a moment"));
         } else {
             self.queue.push_back(msg);
@@ -28,7 +29,7 @@ impl Room {
             RoomMsg::Ask(ask) if matches!(ask.request, Request::Typing(_)) => ask.caller.user,
             _ => return Some(msg),
         };
-        let known = ready.log.standing(user).is_some() && !ready.log.standing_in_flight(user);
+        let known = ready.log.place(user).is_some() && !ready.log.standing_in_flight(user);
         // What was searched is for the request at the front of the queue.
         if ready.writing.is_none() || ready.log.kind().is_none() || !known || ready.searched.is_some() {
             return Some(msg);
@@ -36,6 +37,31 @@ impl Room {
         match self.decide(msg, ctx) {
             Next::Wait(msg) => Some(msg),
             Next::Done | Next::Append { .. } => None,
+        }
+    }
+
+    /// Asks the filter about a request, which begins its sender's line.
+    pub(super) fn screen(&mut self, ask: Box<Ask>, ctx: &mut Context<Self>) -> Next {
+        let user = ask.caller.user;
+        let (Some(filter), Some(draft)) = (self.local.node.filter.clone(), screening::draft(user, &ask.request)) else {
+            return Next::Wait(RoomMsg::Ask(ask));
+        };
+        self.lines.push(ask);
+        ctx.spawn(async move { filter.screen(draft).await }.into_actor(self).map(move |screened, me, ctx| {
+            let line = me.lines.end(user, screened);
+            me.put_back(line.into_iter().map(RoomMsg::Ask).collect());
+            me.pump(ctx);
+        }));
+        Next::Done
+    }
+
+    /// Puts requests that were taken from the queue back to its front, in order. What was found out, or is being found out, is for the
+    /// front request: that one stays where it is.
+    pub(super) fn put_back(&mut self, messages: Vec<RoomMsg>) {
+        let is_finding = matches!(&self.phase, Phase::Ready(ready) if ready.finding || ready.searched.is_some());
+        let at = usize::from(is_finding).min(self.queue.len());
+        for msg in messages.into_iter().rev() {
+            self.queue.insert(at, msg);
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use super::Backend;
 use super::support::{EPOCH, batch, fill, row, rows, seqs};
-use crate::protocol::ids::{Epoch, RoomId, Shard};
-use crate::storage::{Append, Tail};
+use crate::protocol::entry::{Body, Entry, Message};
+use crate::protocol::ids::{Epoch, MessageId, RoomId, Shard, UserId};
+use crate::storage::{Append, Effect, FoldRow, LogRow, Tail, record};
 use futures_util::future::join_all;
 use std::sync::Arc;
 
@@ -211,4 +212,46 @@ pub async fn payloads_are_kept_byte_for_byte(b: &dyn Backend) {
     s.close();
     let s = b.open().await;
     assert_eq!(s.rows(ROOM, 1, 2).await.expect("rows"), [odd, empty]);
+}
+
+/// What a purge leaves begins at the floor, nothing below it is read again, and what a takeover reads is never removed.
+pub async fn purging_raises_the_floor_and_keeps_the_base(b: &dyn Backend) {
+    let s = b.open().await;
+    fill(&*s, ROOM, 1, 300).await;
+    s.mark(ROOM, 300).await.expect("mark");
+    assert_eq!(s.floors(&[ROOM, RoomId(1)]).await.expect("floors"), [1, 1]);
+    let purged = s.purge(ROOM, 101, 40).await.expect("purge");
+    assert_eq!((purged.floor, purged.rows, purged.more), (41, 40, true));
+    let purged = s.purge(ROOM, 101, 1_000).await.expect("purge");
+    assert_eq!((purged.floor, purged.rows, purged.more), (101, 60, false));
+    assert_eq!(s.purge(ROOM, 50, 1_000).await.expect("purge").rows, 0, "a floor never falls");
+    assert_eq!(seqs(&s.rows(ROOM, 1, 300).await.expect("rows")), (101..=300).collect::<Vec<_>>());
+    assert_eq!(s.purge(ROOM, 9_999, 10_000).await.expect("purge").floor, 300, "the base stays");
+    s.append(batch(ROOM, 301, 301, 300)).await.expect("append");
+    s.close();
+    let s = b.open().await;
+    assert_eq!(s.floors(&[ROOM]).await.expect("floors"), [300]);
+    let tail = s.tail(ROOM).await.expect("tail");
+    assert_eq!((tail.base, seqs(&tail.rows)), (300, vec![300, 301]));
+}
+
+/// What was derived from purged messages goes with them, and nothing else.
+pub async fn purging_takes_folds_and_mentions_along(b: &dyn Backend) {
+    let s = b.open().await;
+    let mention = |seq| {
+        let body = Body::Message(Message { mentions: vec![UserId(5)], ..Message::default() });
+        let entry = Entry { room: ROOM, seq, n: seq, id: MessageId(seq), at: 1, by: UserId(7), cid: None, body };
+        LogRow { seq, epoch: EPOCH, committed: seq - 1, payload: record::encode_entry(&entry) }
+    };
+    s.append(rows(ROOM, (1..=10).map(mention).collect())).await.expect("append");
+    s.mark(ROOM, 10).await.expect("mark");
+    let effects = (1..=10).flat_map(|seq| {
+        let fold = FoldRow { deleted: Some(seq), ..FoldRow::default() };
+        [Effect::Mention(UserId(5), ROOM, seq), Effect::Fold(ROOM, seq, fold)]
+    });
+    s.apply(ROOM, Shard(0), effects.collect(), false).await.expect("apply");
+    s.purge(ROOM, 6, 100).await.expect("purge");
+    assert_eq!(s.mentions(UserId(5), ROOM, 0, 100).await.expect("mentions"), 5);
+    let folds = s.folds(ROOM, &[1, 5, 6, 10]).await.expect("folds");
+    assert_eq!(folds.iter().map(Option::is_some).collect::<Vec<_>>(), [false, false, true, true]);
 }

@@ -27,14 +27,18 @@ fn key(table: u8, numbers: &[u64]) -> Key {
 /// Every batch's first row: the store's nonce and the batch's number (see `scan`).
 pub(super) const STAMP: &[u8] = b"S";
 
+/// Letters of the rows that a restored store changes.
+pub(super) const CELL: u8 = b'E';
+pub(super) const WORKER: u8 = b'W';
+
 pub(super) fn cells() -> Key {
-    key(b'E', &[])
+    key(CELL, &[])
 }
 pub(super) fn cell(shard: Shard) -> Key {
-    key(b'E', &[u64::from(shard.0)])
+    key(CELL, &[u64::from(shard.0)])
 }
 pub(super) fn worker(slot: u16) -> Key {
-    key(b'W', &[u64::from(slot)])
+    key(WORKER, &[u64::from(slot)])
 }
 pub(super) fn marker(room: RoomId) -> Key {
     key(b'M', &[room.0])
@@ -50,6 +54,16 @@ pub(super) fn unapplied(shard: Shard, room: RoomId) -> Key {
 }
 pub(super) fn room(room: RoomId) -> Key {
     key(b'R', &[room.0])
+}
+pub(super) fn all_rooms() -> Key {
+    key(b'R', &[])
+}
+/// Bytes that were last given back to the disk.
+pub(super) fn reclaimed() -> Key {
+    key(b'g', &[])
+}
+pub(super) fn floor(room: RoomId) -> Key {
+    key(b'f', &[room.0])
 }
 pub(super) fn member(room: RoomId, user: UserId) -> Key {
     key(b'm', &[room.0, user.0])
@@ -71,6 +85,12 @@ pub(super) fn mention(user: UserId, room: RoomId, seq: Seq) -> Key {
 }
 pub(super) fn mentions(user: UserId, room: RoomId) -> Key {
     key(b'@', &[user.0, room.0])
+}
+pub(super) fn pin(room: RoomId, seq: Seq) -> Key {
+    key(b'P', &[room.0, seq])
+}
+pub(super) fn pins(room: RoomId) -> Key {
+    key(b'P', &[room.0])
 }
 pub(super) fn direct(a: UserId, b: UserId) -> Key {
     key(b'D', &[a.0.min(b.0), a.0.max(b.0)])
@@ -130,8 +150,8 @@ pub(super) fn encode<T: Serialize>(key: &[u8], record: &T) -> Vec<u8> {
     v
 }
 
-/// The record in a value; `Damaged` when it is not what was written under this key.
-pub(super) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T> {
+/// Whether a value is what was written under this key; `Damaged` when not.
+pub(super) fn verify(key: &[u8], value: &[u8]) -> Result<()> {
     if value.len() < HEAD {
         return Err(damaged(key, "short value"));
     }
@@ -141,6 +161,12 @@ pub(super) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T>
     if value[1..HEAD] != sum(key, &value[HEAD..]).to_be_bytes() {
         return Err(damaged(key, "checksum does not match"));
     }
+    Ok(())
+}
+
+/// The record in a value; `Damaged` when it is not what was written under this key.
+pub(super) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T> {
+    verify(key, value)?;
     record::decode_whole(&value[HEAD..]).map_err(|e| damaged(key, &e))
 }
 

@@ -7,6 +7,7 @@ use super::{OpenError, codec, scan};
 use crate::storage::{Result, StorageError};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot};
 use serde::de::DeserializeOwned;
+use std::ops::Bound;
 use std::path::Path;
 
 /// Bytes of rows kept in memory per keyspace until they are written as a sorted table. Small enough that what a start must
@@ -72,13 +73,45 @@ impl Engine {
         View { engine: self, at: self.db.snapshot() }
     }
 
+    /// What is stored now, to be read page by page with [`Engine::page`]; holds none of the engine's handles.
+    pub(super) fn freeze(&self) -> Frozen {
+        Frozen(self.db.snapshot())
+    }
+
+    /// Rows of a keyspace with a key greater than `after`, ascending, about so many bytes; none: there are no more.
+    pub(super) fn page(&self, at: &Frozen, space: Space, after: Option<&[u8]>, bytes_max: usize) -> Result<Vec<(Slice, Slice)>> {
+        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.to_vec()));
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        for item in at.0.range(self.keyspace(space), (from, Bound::<Vec<u8>>::Unbounded)) {
+            let (k, v) = item.into_inner().map_err(failed)?;
+            bytes += k.len() + v.len();
+            rows.push((k, v));
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    fn keyspace(&self, space: Space) -> &Keyspace {
+        match space {
+            Space::Log => &self.log,
+            Space::Rows => &self.rows,
+        }
+    }
+
+    /// Handles of the keyspaces, for [`Tables`].
+    pub(super) fn tables(&self) -> Tables {
+        Tables { log: self.log.clone(), rows: self.rows.clone() }
+    }
+
     /// Writes all or nothing; durable when it answers, if `sync`.
     pub(super) fn commit(&self, stamp: [u8; scan::STAMP_BYTES], writes: Vec<Write>, sync: bool) -> std::result::Result<(), CommitError> {
         let mode = if sync { PersistMode::SyncData } else { PersistMode::Buffer };
         let mut batch = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), writes.len() + 1).durability(Some(mode));
         batch.insert(&self.rows, codec::STAMP, stamp);
         for w in writes {
-            let space = if w.space == Space::Log { &self.log } else { &self.rows };
+            let space = self.keyspace(w.space);
             match w.value {
                 Some(value) => batch.insert(space, w.key, value),
                 None => batch.remove(space, w.key),
@@ -114,6 +147,27 @@ impl Engine {
         }
     }
 }
+
+/// What gives the space of removed log rows back. Blocks.
+pub(super) struct Tables {
+    log: Keyspace,
+    rows: Keyspace,
+}
+
+impl Tables {
+    /// Writes the log's tables anew without what was removed. Takes as long as writing the log does.
+    pub(super) fn compact(&self) -> std::result::Result<(), String> {
+        self.log.rotate_memtable_and_wait().and_then(|()| self.log.major_compact()).map_err(|e| describe(&e))
+    }
+
+    /// Lets go of the tables of before: the engine deletes those when, after a later write, what is in memory is sealed.
+    pub(super) fn forget(&self) -> std::result::Result<(), String> {
+        self.rows.rotate_memtable_and_wait().map_err(|e| describe(&e))
+    }
+}
+
+/// An instant of the store, see [`Engine::freeze`].
+pub(super) struct Frozen(Snapshot);
 
 /// A consistent view. Fails rather than leave out what it cannot read.
 pub(super) struct View<'a> {

@@ -2,7 +2,7 @@
 
 use super::{EmbeddedStore, codec, engine::View};
 use crate::protocol::ids::{BUCKET_ENTRIES, Epoch, RoomId, Seq, Shard, bucket_of};
-use crate::storage::{Append, LogRow, MessageLog, Result, StorageError, Tail, record};
+use crate::storage::{Append, LogRow, MessageLog, Purged, Result, StorageError, Tail, record};
 use async_trait::async_trait;
 use fjall::Slice;
 
@@ -85,6 +85,15 @@ impl MessageLog for EmbeddedStore {
         self.shared.write(false, 32, work).await
     }
 
+    async fn purge(&self, room: RoomId, below: Seq, rows_max: usize) -> Result<Purged> {
+        self.purge_rows(room, below, rows_max).await
+    }
+
+    async fn floors(&self, rooms: &[RoomId]) -> Result<Vec<Seq>> {
+        let keys: Vec<_> = rooms.iter().map(|r| codec::floor(*r)).collect();
+        self.read(move |view| keys.iter().map(|k| Ok(view.get(k)?.unwrap_or(1))).collect()).await
+    }
+
     async fn unapplied(&self, shard: Option<Shard>) -> Result<Vec<RoomId>> {
         self.read(move |view| {
             let rows = view.list::<()>(&codec::unapplied_of(shard), None, usize::MAX)?;
@@ -96,7 +105,7 @@ impl MessageLog for EmbeddedStore {
 
 /// The room's base and its rows from the end downward while `more` says so, given the base as known by then. The base only
 /// grows on the way, so whatever ends the walk stays below it.
-fn end_of(view: &View<'_>, room: RoomId, more: impl Fn(&LogRow, Seq) -> bool) -> Result<(Seq, Vec<LogRow>)> {
+pub(super) fn end_of(view: &View<'_>, room: RoomId, more: impl Fn(&LogRow, Seq) -> bool) -> Result<(Seq, Vec<LogRow>)> {
     let mut base: Seq = view.get(&codec::marker(room))?.unwrap_or(0);
     let mut rows = Vec::new();
     let (first, last) = (record::key(room, 0, Epoch(0)), record::key(room, Seq::MAX, Epoch(u64::MAX)));

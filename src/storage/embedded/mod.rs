@@ -6,9 +6,10 @@
 //! does so at the start and after a fault.
 //!
 //! Guarantees: those of the traits in [`super`]; damage is reported, never dropped silently and never shown as a hole; after
-//! a fault of the disk writes are refused, reads go on, and the store opens itself again. What it leaves to others: a copy
-//! elsewhere. The machine's disk is the only one.
+//! a fault of the disk writes are refused, reads go on, and the store opens itself again. The machine's disk is the only one: a copy
+//! elsewhere is made of `copying` and becomes a store again by `restoring`.
 
+use super::copying::Copying;
 use super::{Health, Result, StorageError, Store};
 use crate::config;
 use engine::{Engine, View};
@@ -22,11 +23,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
 mod codec;
+mod copying;
 mod engine;
 mod log;
 mod ownership;
+mod purge;
 mod records;
 mod reopen;
+mod restoring;
 mod rooms;
 mod scan;
 mod space;
@@ -34,6 +38,8 @@ mod space;
 mod tests;
 mod users;
 mod writer;
+
+pub use restoring::Restoring;
 
 const LOCK: &str = "LOCK";
 const STORE: &str = "STORE";
@@ -172,6 +178,12 @@ struct Identity {
     nonce: u128,
 }
 
+impl Identity {
+    fn fresh(shards: u32) -> Identity {
+        Identity { format: FORMAT, shards: shards.max(1), nonce: rand::random() }
+    }
+}
+
 mod hex_nonce {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
     pub(super) fn serialize<S: Serializer>(n: &u128, s: S) -> Result<S::Ok, S::Error> {
@@ -197,6 +209,10 @@ struct Shared {
     reads_waiting: AtomicUsize,
     syncs: AtomicU64,
     rows: AtomicU64,
+    /// How often the engine was opened again after a fault.
+    opened: AtomicU64,
+    /// Bytes of log rows that were removed since the log's tables were last written anew.
+    purged: AtomicU64,
 }
 
 /// The embedded store.
@@ -226,6 +242,8 @@ impl EmbeddedStore {
             reads_waiting: AtomicUsize::new(0),
             syncs: AtomicU64::new(0),
             rows: AtomicU64::new(0),
+            opened: AtomicU64::new(0),
+            purged: AtomicU64::new(0),
         });
         shared.space.measure(dir);
         let writer = writer::Writer::new(shared.clone(), number);
@@ -272,6 +290,7 @@ impl Drop for Counted<'_> {
     }
 }
 
+#[async_trait::async_trait]
 impl Store for EmbeddedStore {
     fn health(&self) -> Health {
         let shared = &self.shared;
@@ -284,6 +303,14 @@ impl Store for EmbeddedStore {
             syncs: shared.syncs.load(Relaxed),
             rows: shared.rows.load(Relaxed),
         }
+    }
+
+    fn copy(&self) -> Result<Box<dyn Copying>> {
+        Ok(Box::new(copying::Copy::begin(&self.shared)?))
+    }
+
+    async fn reclaim(&self) -> Result<bool> {
+        self.give_space_back().await
     }
 
     fn close(&self) {
@@ -343,12 +370,8 @@ fn identity(dir: &Path, shards: u32) -> std::result::Result<Identity, OpenError>
         if dir.join(DB).join("version").exists() {
             return Err(io(std::io::Error::other("missing, but the store's other files are there")));
         }
-        let fresh = Identity { format: FORMAT, shards: shards.max(1), nonce: rand::random() };
-        let text = serde_json::to_string_pretty(&fresh).map_err(|e| io(e.into()))? + "\n";
-        let draft = dir.join("STORE.new");
-        let mut file = File::create(&draft).map_err(io)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
-        std::fs::rename(&draft, &path).and_then(|()| File::open(dir)?.sync_all()).map_err(io)?;
+        let fresh = Identity::fresh(shards);
+        identity_file(dir, &fresh)?;
         return Ok(fresh);
     }
     let stored: Identity = serde_json::from_slice(&std::fs::read(&path).map_err(io)?).map_err(|e| io(e.into()))?;
@@ -359,6 +382,17 @@ fn identity(dir: &Path, shards: u32) -> std::result::Result<Identity, OpenError>
         return Err(OpenError::Shards { dir: dir.into(), stored: stored.shards, asked: shards });
     }
     Ok(stored)
+}
+
+/// Writes what a store is: from then on it is one.
+fn identity_file(dir: &Path, identity: &Identity) -> std::result::Result<(), OpenError> {
+    let path = dir.join(STORE);
+    let io = |e| OpenError::io(&path, e);
+    let text = serde_json::to_string_pretty(identity).map_err(|e| io(e.into()))? + "\n";
+    let draft = dir.join("STORE.new");
+    let mut file = File::create(&draft).map_err(io)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+    std::fs::rename(&draft, &path).and_then(|()| File::open(dir)?.sync_all()).map_err(io)
 }
 
 /// The note of a flushed batch: its number and a checksum.

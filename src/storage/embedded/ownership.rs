@@ -9,10 +9,10 @@ use std::collections::HashMap;
 
 /// A cell or slot as it is stored: a number and whose it is (a token, big endian).
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Held {
-    n: u64,
+pub(super) struct Held {
+    pub(super) n: u64,
     #[serde(with = "serde_bytes")]
-    token: [u8; 16],
+    pub(super) token: [u8; 16],
 }
 
 impl From<EpochCell> for Held {

@@ -92,6 +92,7 @@ fn try_open(shared: &Shared) -> Result<u64, OpenError> {
     let (fresh, number) = open_engine(&shared.dir, shared.identity.nonce, shared.options.cache_bytes)?;
     let cells = ownership::load_cells(&fresh).map_err(|e| OpenError::Engine(e.to_string()))?;
     *shared.cells.lock() = cells;
+    shared.opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     *engine = Some(fresh);
     Ok(number)
 }

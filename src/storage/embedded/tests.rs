@@ -33,6 +33,7 @@ impl Backend for Temporary {
 
 mod damage;
 mod faults;
+mod keeping;
 mod speed;
 
 fn open(dir: &Path) -> Arc<EmbeddedStore> {

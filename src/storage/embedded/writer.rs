@@ -60,6 +60,9 @@ impl Tx<'_> {
     pub(super) fn log_row(&mut self, key: Slice, value: Slice) {
         self.writes.push(Write { space: Space::Log, key, value: Some(value) });
     }
+    pub(super) fn remove_log(&mut self, key: Vec<u8>) {
+        self.writes.push(Write { space: Space::Log, key: key.into(), value: None });
+    }
     /// Runs once the batch is durable, before anybody is answered.
     pub(super) fn after_commit(&mut self, f: impl FnOnce() + Send + 'static) {
         self.after.push(Box::new(f));
@@ -327,7 +330,7 @@ impl Writer {
 
     fn write(&mut self, engine: &Engine, writes: Vec<Write>, sync: bool) -> std::result::Result<(), CommitError> {
         let really = sync && !crate::sabotage::is("skip_fsync");
-        let rows = writes.iter().filter(|w| w.space == Space::Log).count() as u64;
+        let rows = writes.iter().filter(|w| w.space == Space::Log && w.value.is_some()).count() as u64;
         let stamp = scan::stamp(self.shared.identity.nonce, self.number + 1);
         if let Some(faults) = &self.shared.options.faults {
             if faults.take(&faults.lost_syncs) {
