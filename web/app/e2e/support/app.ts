@@ -72,8 +72,13 @@ const UNREACHABLE = /net::ERR_|WebSocket connection to .* failed/;
 
 /** Watches pages: what they say on the console, what their policy refused, what they did not catch. */
 export class Strict {
-  readonly faults: string[] = [];
+  #seen: string[] = [];
   #expected: RegExp[] = [];
+
+  /** What was seen that the test did not say it brings about. */
+  get faults(): string[] {
+    return this.#seen.filter((fault) => !this.#expected.some((e) => e.test(fault)));
+  }
 
   /** Something that this test brings about on purpose. */
   expect(what: RegExp) {
@@ -87,10 +92,10 @@ export class Strict {
 
   watch(page: Page): Page {
     page.on("console", (m) => {
-      if (/Content Security Policy/i.test(m.text())) this.faults.push(`policy: ${m.text()}`);
-      else if (m.type() === "error" && !this.#expected.some((e) => e.test(m.text()))) this.faults.push(`console: ${m.text()}`);
+      if (/Content Security Policy/i.test(m.text())) this.#seen.push(`policy: ${m.text()}`);
+      else if (m.type() === "error") this.#seen.push(`console: ${m.text()}`);
     });
-    page.on("pageerror", (e) => this.faults.push(`uncaught: ${e.stack ?? e.message}`));
+    page.on("pageerror", (e) => this.#seen.push(`uncaught: ${e.stack ?? e.message}`));
     return page;
   }
 }
