@@ -60,6 +60,8 @@ export type Chat = {
   members(room: string): Promise<Member[]>;
   create(kind: RoomKind, name: string | undefined, members: string[], topic?: string): Promise<string>;
   join(room: string): Promise<void>;
+  /** Follows an invitation; resolves with its room. */
+  accept(code: string): Promise<string>;
   leave(room: string): Promise<void>;
   invite(room: string, user: string): Promise<void>;
   kick(room: string, user: string): Promise<void>;

@@ -73,7 +73,12 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
     },
     async join(room) {
       await client.join(room);
-      await until(client, room);
+      await arrive(client, room);
+    },
+    async accept(code) {
+      const { room } = await rest.acceptInvite(code);
+      await arrive(client, room);
+      return room;
     },
     leave: async (room) => void (await client.leave(room)),
     invite: async (room, user) => void (await client.submit("invite", { room, user })),
@@ -121,6 +126,13 @@ function until(client: Client, room: string): Promise<void> {
     const timer = setTimeout(done, ROOM_MS);
     if (client.room(room)) done();
   });
+}
+
+/** One comes into a room that others have talked in: what was said before is history, and nothing that one has missed. */
+async function arrive(client: Client, room: string): Promise<void> {
+  await until(client, room);
+  const head = client.room(room)?.head;
+  if (head !== undefined) client.markRead(room, head);
 }
 
 /** Why the server takes a device no longer. */

@@ -45,9 +45,10 @@ export function happening(e: Entry): Happening | null {
   let made = happenings.get(e);
   if (made === undefined) {
     const { member, room } = e.body;
+    // That a direct conversation was begun says nothing that its first message does not.
     const what = member
       ? { member: { user: member.user, change: member.change, ...some("role", member.role) } }
-      : room
+      : room && room.kind !== "direct"
         ? { room: { created: room.kind !== undefined, ...some("name", room.name), ...some("topic", room.topic), ...some("archived", room.archived) } }
         : undefined;
     made = what ? { kind: "happening", key: `${e.room}.${e.seq}`, seq: e.seq, at: e.at, by: e.by, what } : null;

@@ -39,6 +39,12 @@ export function sameDay(a: number, b: number): boolean {
   return daysBetween(a, b) === 0;
 }
 
+/** Stands by itself, so it begins as a sentence does. */
+function capital(text: string, language: Language): string {
+  const [first = ""] = text;
+  return first.toLocaleUpperCase(language) + text.slice(first.length);
+}
+
 export function useDates() {
   const language = useLanguage();
   const t = useT();
@@ -50,7 +56,7 @@ export function useDates() {
       /** For separators: today, yesterday, or the day. */
       day(at: number, now = Date.now()) {
         const ago = daysBetween(at, now);
-        if (ago === 0 || ago === 1) return f.relative.format(-ago, "day");
+        if (ago === 0 || ago === 1) return capital(f.relative.format(-ago, "day"), language);
         return (new Date(at).getFullYear() === new Date(now).getFullYear() ? f.day : f.dayYear).format(at);
       },
       /** For lists: as short as it can be said. */
