@@ -28,6 +28,7 @@ test("everything is done without a mouse: sign in, find a room, write, walk thro
   await keys.press("Enter");
   const composer = page.locator(".conversation .composer textarea");
   await expect(composer).toBeFocused();
+  await expect(page).toHaveTitle(/Quiet · Hubbub/);
   await keys.type("typed");
   await keys.press("Enter");
   await expect(page.locator("article", { hasText: "typed" }).locator(".tick.sent, .tick.delivered, .tick.read")).toBeVisible();

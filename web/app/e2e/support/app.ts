@@ -2,6 +2,7 @@
 import { type Browser, type BrowserContext, type BrowserContextOptions, expect, type Locator, type Page, test as base } from "@playwright/test";
 import { Cable } from "./cable";
 import { type Account, PASSWORD, Server } from "./server";
+import type { Vendor } from "./vendor";
 
 export class Person {
   constructor(
@@ -93,14 +94,14 @@ export class Strict {
   watch(page: Page): Page {
     page.on("console", (m) => {
       if (/Content Security Policy/i.test(m.text())) this.#seen.push(`policy: ${m.text()}`);
-      else if (m.type() === "error") this.#seen.push(`console: ${m.text()}`);
+      else if (m.type() === "error") this.#seen.push(`console: ${m.text()} (${m.location().url})`);
     });
     page.on("pageerror", (e) => this.#seen.push(`uncaught: ${e.stack ?? e.message}`));
     return page;
   }
 }
 
-export type Setup = BrowserContextOptions & { /** Through a cable that can be cut. */ cable?: Cable; server?: Server };
+export type Setup = BrowserContextOptions & { /** Through a cable that can be cut. */ cable?: Cable; server?: Server; /** The push service that it is subscribed at. */ vendor?: Vendor };
 
 type Fixtures = {
   strict: Strict;
@@ -145,9 +146,10 @@ export const test = base.extend<Fixtures, { server: Server }>({
   },
   person: async ({ browser, server, strict }, use) => {
     const contexts: BrowserContext[] = [];
-    await use(async (who, { cable, server: other, ...options } = {}) => {
+    await use(async (who, { cable, server: other, vendor, ...options } = {}) => {
       const context = await newContext(browser, options);
       contexts.push(context);
+      await vendor?.standFor(context);
       return new Person(strict.watch(await context.newPage()), who, cable?.url ?? (other ?? server).url).signIn();
     });
     await Promise.all(contexts.map((c) => c.close()));

@@ -94,7 +94,7 @@ export function MessageList({ room, jump, onSent }: Props) {
 
   if (items.length === 0 || !ready) return <Waiting view={ready ? view : { ...view, loading: true, error: null }} onRetry={() => void timeline.show(jump)} />;
   return (
-    <div className="list" onKeyDown={keys.onKeyDown as (e: KeyboardEvent) => void} onFocus={keys.onFocus} {...untouched}>
+    <div className="list" role="group" aria-label={t("messages.list")} onKeyDown={keys.onKeyDown as (e: KeyboardEvent) => void} onFocus={keys.onFocus} {...untouched}>
       <Virtuoso
         key={window_.fresh}
         ref={list}
@@ -115,7 +115,7 @@ export function MessageList({ room, jump, onSent }: Props) {
           readTo();
         }}
         components={COMPONENTS}
-        context={{ atStart: view.atStart, error: view.error, retry: () => void timeline.older(), label: t("messages.list") }}
+        context={{ atStart: view.atStart, error: view.error, retry: () => void timeline.older() }}
         tabIndex={-1}
       />
       {(!atBottom || !view.atEnd) && (
@@ -128,7 +128,7 @@ export function MessageList({ room, jump, onSent }: Props) {
   );
 }
 
-type Context = { atStart: boolean; error: string | null; retry: () => void; label: string };
+type Context = { atStart: boolean; error: string | null; retry: () => void };
 
 const COMPONENTS = {
   Header: function Header({ context }: { context?: Context }) {
