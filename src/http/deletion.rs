@@ -6,9 +6,9 @@
 //! that is killed in the middle, or two nodes at once, do no harm.
 
 use super::Api;
+use super::admin::Operator;
 use super::auth::SignedIn;
 use super::error::Body;
-use super::admin::Operator;
 use super::password::confirmed;
 use super::scopes::Keeper;
 use super::users::no_such_user;

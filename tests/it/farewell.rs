@@ -1,7 +1,9 @@
 //! Farewells over HTTP, against a real node: accounts that are deleted, by themselves and by others, what is left of them, and what one
 //! takes along.
 
-use super::identity::{Answered, NEW, PASSWORD, call, code, counts, hubbub, login, mail, mails, mfa_token, text, token_of, with_email, with_totp};
+use super::identity::{
+    Answered, NEW, PASSWORD, call, code, counts, hubbub, login, mail, mails, mfa_token, text, token_of, with_email, with_totp,
+};
 use super::support::{RawSocket, SOON, TestNode, TestUser, eventually};
 use serde_json::{Value, json};
 
@@ -73,7 +75,8 @@ async fn a_deleted_account_is_gone_and_its_rooms_know() {
     assert_eq!(found.refused(), (404, "not_found".into()));
     let tombstone = call(&node, "GET", &format!("/v1/users/{}", alice.id), &bob.token, Value::Null).await.done(200);
     let name = format!("deleted:{}", alice.id);
-    let empty = json!({ "user": alice.id, "name": name, "display_name": name, "avatar_url": "", "status": "", "bot": false, "deleted": true });
+    let empty =
+        json!({ "user": alice.id, "name": name, "display_name": name, "avatar_url": "", "status": "", "bot": false, "deleted": true });
     assert_eq!(tombstone, empty);
     let contacts = call(&node, "GET", "/v1/contacts", &bob.token, Value::Null).await.done(200);
     assert!(!contacts.to_string().contains(&alice.id.to_string()), "{contacts}");
@@ -259,8 +262,7 @@ async fn what_an_api_key_changes_is_written_down_with_the_key_and_whom_it_acts_a
     acts.reverse();
     let said: Vec<_> = acts.iter().map(|d| (d["act"].as_str().unwrap(), d["status"].as_u64().unwrap(), d["note"].as_str())).collect();
     let as_alice = format!("as user:{}", alice.id);
-    let wanted =
-        [("POST /v1/users", 201, None), ("PATCH /v1/me", 200, Some(as_alice.as_str())), ("DELETE /v1/users/{user}", 404, None)];
+    let wanted = [("POST /v1/users", 201, None), ("PATCH /v1/me", 200, Some(as_alice.as_str())), ("DELETE /v1/users/{user}", 404, None)];
     assert_eq!(said, wanted, "neither what only reads nor what was refused for want of a scope");
     assert!(acts.iter().all(|d| d["from"] == "127.0.0.1") && !log.to_string().contains("robot"), "{log}");
     assert!(!made.is_null());
