@@ -234,7 +234,8 @@ async fn an_address_counts_once_its_owner_has_followed_the_link() {
     };
     assert_eq!(register("carol", "not an address").await.refused(), (422, "invalid".into()));
     let carol = register("carol", "carol@example.org").await.done(201);
-    let of_carol = || call(&node, "GET", "/v1/me", &text(&carol, "access_token"), Value::Null);
+    let carols = text(&carol, "access_token");
+    let of_carol = || call(&node, "GET", "/v1/me", &carols, Value::Null);
     assert_eq!(of_carol().await.done(200)["email_verified"], false);
     let token = token_of(&mail(&node, "carol@example.org", 1).await);
     call(&node, "POST", "/v1/auth/email/verify", "", json!({ "token": token })).await.done(204);
