@@ -27,7 +27,7 @@ async fn send(socket: &mut RawSocket, room: &str, says: &str) -> Value {
 /// Waits for an entry among the pushes that says of `user` what `fits` looks for.
 async fn told(socket: &mut RawSocket, fits: impl Fn(&Value) -> bool) {
     let end = tokio::time::Instant::now() + SOON;
-    while !socket.pushes.iter().any(|p| fits(p)) {
+    while !socket.pushes.iter().any(&fits) {
         assert!(tokio::time::Instant::now() < end, "not told: {:#?}", socket.pushes);
         let value = socket.value().await;
         socket.pushes.push(value);

@@ -153,32 +153,28 @@ export class Rest {
   }
 
   /** Any call. The answer is what the server sent, or undefined when it sent nothing. */
-  call<R>(method: Method, path: string, extra: Extra = {}): Promise<R> {
-    return this.#signed(extra, async (token) => parse(await this.#once(method, path, extra, token, (r) => r.text())) as R);
-  }
-
-  /** With the token; and once more with a fresh one when the server says that this one is over. */
-  async #signed<R>(extra: Extra, once: (token?: string) => Promise<R>): Promise<R> {
+  async call<R>(method: Method, path: string, extra: Extra = {}): Promise<R> {
     const { token } = this.options;
-    if (extra.open || !token) return once();
+    if (extra.open || !token) return this.#once<R>(method, path, extra);
     const used = await token({ fresh: false });
     try {
-      return await once(used);
+      return await this.#once<R>(method, path, extra, used);
     } catch (e) {
       if (!(e instanceof HubbubError) || (e.code !== "token_expired" && e.code !== "token_revoked")) throw e;
       const other = await token({ fresh: true });
       if (other === used) throw e;
-      return once(other);
+      return this.#once<R>(method, path, extra, other);
     }
   }
 
-  async #once<R>(method: Method, path: string, extra: Extra, token: string | undefined, read: (response: Response) => Promise<R>): Promise<R> {
+  async #once<R>(method: Method, path: string, extra: Extra, token?: string): Promise<R> {
     const { body, query, headers } = extra;
     const asked = new URLSearchParams(Object.entries(query ?? {}).flatMap(([k, v]) => (v === undefined ? [] : [[k, String(v)]])));
     const { timeoutMs = 15_000, cookie } = this.options;
-    let refused: HubbubError;
+    let response: Response;
+    let text: string;
     try {
-      const response = await this.#fetch(`${this.#url}/v1${path}${asked.size ? `?${asked}` : ""}`, {
+      response = await this.#fetch(`${this.#url}/v1${path}${asked.size ? `?${asked}` : ""}`, {
         method,
         signal: AbortSignal.timeout(extra.timeoutMs ?? timeoutMs),
         credentials: cookie ? "include" : "same-origin",
@@ -191,12 +187,13 @@ export class Rest {
         },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
-      if (response.ok) return await read(response);
-      refused = problem(response.status, parse(await response.text()));
+      text = await response.text();
     } catch (e) {
       throw new HubbubError("unreachable", `${method} ${path}: ${e instanceof Error ? e.message : String(e)}`, "later");
     }
-    throw refused;
+    const answer = parse(text);
+    if (!response.ok) throw problem(response.status, answer);
+    return answer as R;
   }
 
   // Signing in. `Tokens` calls these.
@@ -244,7 +241,7 @@ export class Rest {
   setEmail(email: string, password: string): Promise<void> {
     return this.call("PUT", "/me/email", { body: { email, password } });
   }
-  removeEmail(password: string): Promise<void> {
+  removeEmail(password = ""): Promise<void> {
     return this.call("DELETE", "/me/email", { body: { password } });
   }
   devices(page: PageAsk = {}): Promise<Page<Device>> {
@@ -266,10 +263,9 @@ export class Rest {
   deleteMe(password: string, code?: string): Promise<void> {
     return this.call("DELETE", "/me", { body: { password, ...(code === undefined ? {} : { code }) } });
   }
-  /** Everything of one's own, as a file to keep. It may be large and take minutes. */
-  exportMe(timeoutMs = 900_000): Promise<Blob> {
-    const extra = { timeoutMs };
-    return this.#signed(extra, (token) => this.#once("GET", "/me/export", extra, token, (r) => r.blob()));
+  /** Everything of one's own, to keep. It may be large and take minutes. */
+  exportMe(timeoutMs = 900_000): Promise<unknown> {
+    return this.call("GET", "/me/export", { timeoutMs });
   }
 
   // Others.
