@@ -10,7 +10,7 @@ import random
 import schemathesis
 from schemathesis import GenerationMode
 
-THERE = {"user": os.environ.get("USER_ID"), "room": os.environ.get("ROOM_ID"), "seq": "2", "name": "other"}
+THERE = {"user": os.environ.get("USER_ID"), "room": os.environ.get("ROOM_ID"), "seq": "2", "code": os.environ.get("CODE"), "name": "other"}
 GIVEN_OUT = {"cursor", "If-Match"}
 
 

@@ -26,7 +26,11 @@ def main():
     token = judge["access_token"]
     call("PUT", f"/v1/contacts/{other['user']}", token=token)
     call("PUT", f"/v1/contacts/{judge['user']}", token=other["access_token"])
-    print(f"TOKEN={token}\nLAST_TOKEN={last['access_token']}\nUSER_ID={other['user']}\nROOM_ID=")
+    room = call("POST", "/v1/rooms", {"kind": "group", "name": "stage", "members": [other["user"]]}, token)["room"]
+    for n in range(3):
+        call("POST", f"/v1/rooms/{room}/messages", {"text": f"message {n}"}, token)
+    code = call("POST", f"/v1/rooms/{room}/invites", {}, token)["code"]
+    print(f"TOKEN={token}\nLAST_TOKEN={last['access_token']}\nUSER_ID={other['user']}\nROOM_ID={room}\nCODE={code}")
 
 
 main()

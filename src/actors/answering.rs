@@ -60,7 +60,7 @@ pub async fn read(node: &NodeContext, user: UserId, request: Request) -> Result<
 }
 
 /// The committed head of a room that the user may read. Asks the owner, without following the room.
-async fn readable_head(node: &NodeContext, user: UserId, room: RoomId) -> Result<Seq> {
+pub async fn readable_head(node: &NodeContext, user: UserId, room: RoomId) -> Result<Seq> {
     let verdicts = node.router.look(user, room).await?;
     if verdicts.member {
         return Ok(verdicts.head);
@@ -86,7 +86,8 @@ pub async fn kind_for(node: &NodeContext, user: UserId, room: RoomId) -> Result<
     }
 }
 
-async fn members(node: &NodeContext, user: UserId, ask: &Members) -> Result<Success> {
+/// Members of a room that the user is in.
+pub async fn members(node: &NodeContext, user: UserId, ask: &Members) -> Result<Success> {
     readable_head(node, user, ask.room).await?;
     let limit = ask.limit.unwrap_or(100) as usize;
     let (mut found, mut after) = (Vec::new(), ask.after.unwrap_or(UserId(0)));
@@ -95,19 +96,22 @@ async fn members(node: &NodeContext, user: UserId, ask: &Members) -> Result<Succ
         let page = in_time(node.store.members(ask.room, after, limit + 1)).await.map_err(storage_error)?;
         let full = page.len() > limit;
         after = page.last().map_or(after, |m| m.user);
-        found.extend(page.into_iter().filter_map(|m| Some((m.user, m.role?))));
+        found.extend(page.into_iter().filter_map(|m| Some((m.user, m.role?, m.muted_until))));
         if !full || found.len() > limit {
             break;
         }
     }
     let more = found.len() > limit;
     found.truncate(limit);
-    let ids: Vec<UserId> = found.iter().map(|(user, _)| *user).collect();
+    let ids: Vec<UserId> = found.iter().map(|(user, ..)| *user).collect();
     let users = in_time(node.store.users(&ids)).await.map_err(storage_error)?;
     let members = found
         .into_iter()
         .zip(users)
-        .map(|((user, role), row)| ops::MemberShown { user, role, name: row.map_or_else(String::new, |r| r.name) })
+        .map(|((user, role, muted), row)| {
+            let name = row.map_or_else(String::new, |r| r.name);
+            ops::MemberShown { user, role, name, muted_until: reading::still_muted(muted) }
+        })
         .collect();
     Ok(Success { members: Some(members), more: Some(more), ..Success::default() })
 }
@@ -135,7 +139,8 @@ pub async fn may_be_asked(node: &NodeContext, user: UserId, request: &Request) -
     }
 }
 
-async fn has_room(node: &NodeContext, user: UserId, or: &'static str) -> Result<()> {
+/// An error when the user is in as many rooms as one may be.
+pub async fn has_room(node: &NodeContext, user: UserId, or: &'static str) -> Result<()> {
     let max = node.config.rooms.rooms_per_user_max;
     let has = in_time(node.store.rooms_of(user, max)).await.map_err(storage_error)?.len();
     if has < max { Ok(()) } else { Err(ApiError::new(Code::Conflict, or)) }

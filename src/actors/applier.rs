@@ -12,9 +12,10 @@ use super::reading::in_time;
 use crate::bus::UserEvent;
 use crate::protocol::entry::{Entry, Role};
 use crate::protocol::ids::{RoomId, Seq, UserId};
-use crate::protocol::policy::Standing;
+use crate::protocol::policy::Place;
 use crate::protocol::resume;
 use crate::storage::derive::{self, Deriving};
+use crate::storage::directory;
 use crate::storage::{Effect, FoldRow, Result, RoomRow};
 use crate::telemetry::metrics;
 use crate::webhooks::event;
@@ -35,8 +36,8 @@ const RETRY: Duration = Duration::from_millis(200);
 /// How far a room is followed is written with its next entries, or after this: after a crash so much may be followed again.
 const NOTED_AFTER: Duration = Duration::from_millis(100);
 
-/// An entry, and the standing before it of the user whose membership it changes.
-pub type Applicable = (Arc<Entry>, Option<Standing>);
+/// An entry, and the place before it of the user whose membership it changes.
+pub type Applicable = (Arc<Entry>, Option<Place>);
 
 /// A room has started; its row as stored.
 #[derive(Message)]
@@ -64,14 +65,24 @@ pub struct Subscribe {
     pub room: RoomId,
     /// Who.
     pub user: UserId,
-    /// The standing before.
-    pub was: Option<Standing>,
+    /// The place before.
+    pub was: Option<Place>,
     /// The role from now on; none: the subscription ends.
     pub role: Option<Role>,
     /// The committed head.
     pub seq: Seq,
     /// The answer.
     pub reply: oneshot::Sender<Result<()>>,
+}
+
+/// Answered when everything that was committed before is applied.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Settle {
+    /// The room.
+    pub room: RoomId,
+    /// The answer.
+    pub reply: oneshot::Sender<()>,
 }
 
 /// What follows from the room's entries outside of it is written down up to this seq (`super::delivery`).
@@ -124,6 +135,7 @@ impl Drop for Load {
 enum Job {
     Entries(Vec<Applicable>, Load),
     Subscribe(Subscribe),
+    Settle(oneshot::Sender<()>),
     /// Write the row as it is: the room is followed further than it says.
     Note,
     Finish(oneshot::Sender<()>),
@@ -223,6 +235,7 @@ impl Applier {
                         self.node.webhooks.once(event::MEMBER, Some(room), told);
                         let _ = s.reply.send(Ok(()));
                     }
+                    Job::Settle(reply) => drop(reply.send(())),
                     Job::Note => {}
                     Job::Finish(reply) => {
                         self.rooms.remove(&room);
@@ -279,6 +292,8 @@ async fn carry_out(node: &NodeContext, row: RoomRow, noted: Option<Seq>, job: &J
             for (entry, was) in entries {
                 deriving.apply(entry, *was);
             }
+            // Before the row that says that it was done: what is lost between the two is done again.
+            in_time(directory::put(&*node.store, deriving.listings())).await?;
             let (row, effects) = deriving.finish();
             in_time(node.store.apply(room, shard, effects, false)).await?;
             Ok(row)
@@ -290,6 +305,7 @@ async fn carry_out(node: &NodeContext, row: RoomRow, noted: Option<Seq>, job: &J
             in_time(node.store.apply_durably(room, shard, effects)).await?;
             Ok(row)
         }
+        Job::Settle(_) => Ok(row),
         Job::Note | Job::Finish(_) => {
             // The row was written with the last entries. Of a room that has none there must be none: it would come to exist by it.
             let further = row.followed > noted && row.applied > 0;
@@ -356,6 +372,12 @@ impl Handler<Subscribe> for Applier {
     type Result = ();
     fn handle(&mut self, msg: Subscribe, ctx: &mut Self::Context) {
         self.push(msg.room, Job::Subscribe(msg), ctx);
+    }
+}
+impl Handler<Settle> for Applier {
+    type Result = ();
+    fn handle(&mut self, msg: Settle, ctx: &mut Self::Context) {
+        self.push(msg.room, Job::Settle(msg.reply), ctx);
     }
 }
 impl Handler<Finish> for Applier {

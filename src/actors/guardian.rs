@@ -123,6 +123,8 @@ pub enum GuardianMsg {
         /// The answer.
         reply: oneshot::Sender<Result<Vec<Verdict>, ApiError>>,
     },
+    /// See `Router::settle`.
+    Settle(RoomId, oneshot::Sender<()>),
     /// This node follows the room no more.
     NoInterest(RoomId),
     /// See `Router::online`.
@@ -403,6 +405,10 @@ impl Guardian {
             GuardianMsg::Room(room, msg) => self.pass_to_room(room, msg),
             GuardianMsg::Presence(user, msg) => self.pass_to_presence(user, msg),
             GuardianMsg::Attach { user, node, rooms, reply } => self.attach(user, node, rooms, reply),
+            GuardianMsg::Settle(room, reply) if self.rooms.contains_key(&room) || self.unsettled.contains(&room) => {
+                self.pass_to_room(room, RoomMsg::Settle(reply));
+            }
+            GuardianMsg::Settle(_, reply) => drop(reply.send(())),
             // A hub may have begun to follow since this was sent, and its own message may have been faster.
             GuardianMsg::NoInterest(room) if self.local.node.hubs.follows(room) => {}
             GuardianMsg::NoInterest(room) => {
@@ -470,6 +476,7 @@ impl Handler<GuardianMsg> for Guardian {
             GuardianMsg::Room(..)
                 | GuardianMsg::Presence(..)
                 | GuardianMsg::Attach { .. }
+                | GuardianMsg::Settle(..)
                 | GuardianMsg::NoInterest(_)
                 | GuardianMsg::Online { .. }
         ) {

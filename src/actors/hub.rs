@@ -15,7 +15,7 @@ use crate::bus::{Envelope, Framed, FramedEntry, UserEvent};
 use crate::protocol::close::Close;
 use crate::protocol::codec::Format;
 use crate::protocol::ids::{DeviceId, RoomId, Seq, UserId};
-use crate::protocol::ops::Push;
+use crate::protocol::ops::{PresenceState, Push};
 use crate::protocol::resume::{self, PutOut, Step};
 use crate::telemetry::metrics;
 use actix::prelude::*;
@@ -54,6 +54,8 @@ pub struct Seat {
     pub user: Cell<UserId>,
     /// On which device.
     pub device: Cell<DeviceId>,
+    /// What its client said its user is. Kept here so that a presence which is rebuilt learns it again.
+    pub presence: Cell<PresenceState>,
     /// The actor.
     pub addr: Addr<Session>,
     /// When the client was last heard.
@@ -161,7 +163,7 @@ impl Hub {
         self.announce(seat);
     }
     fn announce(&self, seat: &Rc<Seat>) {
-        let up = PresenceMsg::Up { session: seat.id, device: seat.device.get(), hub: self.index };
+        let up = PresenceMsg::Up { session: seat.id, device: seat.device.get(), hub: self.index, state: seat.presence.get() };
         self.node.router.to_presence(seat.user.get(), up);
     }
 

@@ -1,20 +1,23 @@
 //! How a room comes back from its log: takeover, adoption, state, and what must be redone. Also what a room finds out while it runs.
 
 use super::applier::Applicable;
-use super::node::NodeContext;
+use super::node::{NodeContext, now_ms};
 use super::reading::{self, in_time};
-use super::room::{old_of, standing_of};
+use super::room::{old_of, place_of};
 use crate::cluster::Mono;
 use crate::cluster::takeover::{Step, TakeOver};
-use crate::protocol::entry::{Body, RoomKind};
-use crate::protocol::ids::{ClientId, Epoch, RoomId, Seq, UserId};
-use crate::protocol::policy::Standing;
-use crate::protocol::roomlog::{Need, Old, Recent, RoomLog, Settings, WINDOW};
+use crate::protocol::entry::{Body, Entry, RoomKind};
+use crate::protocol::ids::{ClientId, Epoch, Millis, RoomId, Seq, UserId};
+use crate::protocol::policy::Place;
+use crate::protocol::roomlog::{Need, Old, Recent, RoomLog, Settings, WINDOW, concerned};
 use crate::storage::{Result, RoomRow, StorageError, derive};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Memberships per read.
 const MEMBERS_PAGE: usize = 1_000;
+/// Entries that a room in slow mode reads back at most, to know who spoke within its pause.
+const SLOW_ENTRIES_MAX: u64 = 10_000;
 
 /// A room that may write.
 pub struct Loaded {
@@ -109,6 +112,9 @@ async fn state(node: &NodeContext, room: RoomId, head: Seq) -> Result<(RoomLog, 
         kind,
         name: row.name.clone(),
         topic: row.topic.clone(),
+        slow_mode_s: row.slow_mode_s,
+        archived: row.archived,
+        unlisted: row.unlisted,
         members: row.members,
         owners: row.owners,
         applied: row.applied,
@@ -120,11 +126,12 @@ async fn state(node: &NodeContext, room: RoomId, head: Seq) -> Result<(RoomLog, 
     };
     let mut log = RoomLog::new(room, settings, known).screened(node.filter.is_some());
     let from = (row.applied + 1).min((head + 1).saturating_sub(WINDOW as u64)).max(1);
-    let entries = reading::entries(node, room, from, head).await?;
+    let mut entries = reading::entries(node, room, from, head).await?;
+    reach_back(node, room, &mut entries, Millis::from(row.slow_mode_s) * 1_000).await?;
     if kind == Some(RoomKind::Channel) {
-        for user in entries.iter().filter(|e| e.seq > row.applied).filter_map(|e| changed_member(&e.body)) {
+        for user in entries.iter().filter(|e| e.seq > row.applied).flat_map(|e| changed_members(e)) {
             let member = in_time(node.store.memberships(user, &[room])).await?.pop().flatten();
-            log.learn_standing(user, standing_of(member));
+            log.learn_place(user, place_of(member));
         }
     }
     let mut redo = Vec::new();
@@ -132,7 +139,7 @@ async fn state(node: &NodeContext, room: RoomId, head: Seq) -> Result<(RoomLog, 
         if entry.seq <= row.applied {
             log.remember(&entry);
         } else {
-            let was = standing_before(&log, &entry.body);
+            let was = place_before(&log, &entry.body);
             log.replay(&entry);
             redo.push((entry, was));
         }
@@ -140,26 +147,46 @@ async fn state(node: &NodeContext, room: RoomId, head: Seq) -> Result<(RoomLog, 
     Ok((log, row, redo))
 }
 
-fn changed_member(body: &Body) -> Option<UserId> {
+/// Puts earlier entries before these, until they reach back over the pause of slow mode: who spoke within it has still to wait, whoever
+/// owns the room now.
+async fn reach_back(node: &NodeContext, room: RoomId, entries: &mut Vec<Arc<Entry>>, pause: Millis) -> Result<()> {
+    let since = now_ms().saturating_sub(pause);
+    let Some(mut first) = entries.first().cloned().filter(|_| pause > 0) else { return Ok(()) };
+    let lowest = first.seq.saturating_sub(SLOW_ENTRIES_MAX).max(1);
+    while first.at > since && first.seq > lowest {
+        let from = first.seq.saturating_sub(WINDOW as u64).max(lowest);
+        let mut earlier = reading::entries(node, room, from, first.seq - 1).await?;
+        let Some(new_first) = earlier.first().cloned() else { return Ok(()) };
+        first = new_first;
+        earlier.append(entries);
+        *entries = earlier;
+    }
+    Ok(())
+}
+
+fn changed_members(entry: &Entry) -> Vec<UserId> {
+    match &entry.body {
+        Body::Member(change) => concerned(entry.by, change).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The place of the user whose membership `body` changes, before it.
+pub fn place_before(log: &RoomLog, body: &Body) -> Option<Place> {
     match body {
-        Body::Member(change) => Some(change.user),
+        Body::Member(change) => log.place(change.user),
         _ => None,
     }
 }
 
-/// The standing of the user whose membership `body` changes, before it.
-pub fn standing_before(log: &RoomLog, body: &Body) -> Option<Standing> {
-    log.standing(changed_member(body)?)
-}
-
-async fn members(node: &NodeContext, room: RoomId) -> Result<Vec<(UserId, Standing)>> {
+async fn members(node: &NodeContext, room: RoomId) -> Result<Vec<(UserId, Place)>> {
     let mut out = Vec::new();
     let mut after = UserId(0);
     loop {
         let page = in_time(node.store.members(room, after, MEMBERS_PAGE)).await?;
         let full = page.len() == MEMBERS_PAGE;
         after = page.last().map_or(after, |m| m.user);
-        out.extend(page.into_iter().map(|m| (m.user, standing_of(Some(m)))));
+        out.extend(page.into_iter().map(|m| (m.user, m.place())));
         if !full {
             return Ok(out);
         }
@@ -168,8 +195,8 @@ async fn members(node: &NodeContext, room: RoomId) -> Result<Vec<(UserId, Standi
 
 /// What a room found out.
 pub enum Found {
-    /// A user's standing.
-    Standing(UserId, Standing),
+    /// A user's place.
+    Place(UserId, Place),
     /// An old message.
     Old(Seq, Old),
     /// Whether the client id was used before.
@@ -183,7 +210,7 @@ pub async fn find(node: &NodeContext, room: RoomId, user: UserId, cid: Option<Cl
     match need {
         Need::Standing(who) => {
             let member = in_time(node.store.memberships(who, &[room])).await?.pop().flatten();
-            Ok(Found::Standing(who, standing_of(member)))
+            Ok(Found::Place(who, place_of(member)))
         }
         Need::Old(seq) => {
             let entries = reading::entries(node, room, seq, seq).await?;

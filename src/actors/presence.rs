@@ -33,6 +33,8 @@ pub enum PresenceMsg {
         device: DeviceId,
         /// In which hub.
         hub: usize,
+        /// What its client said its user is.
+        state: PresenceState,
     },
     /// It is gone.
     Down {
@@ -104,7 +106,7 @@ impl Presence {
     /// that nobody is connected any more.
     pub fn new(user: UserId, local: Rc<Local>, guard: ChildGuard, rebuilt: bool) -> Self {
         let debounce = local.node.config.presence.offline_debounce_ms;
-        let devices = if rebuilt { Devices::rebuilt(debounce, PresenceState::Away, now_ms()) } else { Devices::new(debounce) };
+        let devices = if rebuilt { Devices::rebuilt(debounce, now_ms()) } else { Devices::new(debounce) };
         Presence {
             user,
             local,
@@ -248,10 +250,10 @@ impl Handler<PresenceMsg> for Presence {
     fn handle(&mut self, msg: PresenceMsg, ctx: &mut Self::Context) {
         let now = now_ms();
         let effects = match msg {
-            PresenceMsg::Up { session, device, hub } => {
+            PresenceMsg::Up { session, device, hub, state } => {
                 self.hubs.insert(session, hub);
                 self.online();
-                self.devices.connect(session, device, hub as u64, PresenceState::Online, now)
+                self.devices.connect(session, device, hub as u64, state, now)
             }
             PresenceMsg::Down { session } => {
                 self.hubs.remove(&session);

@@ -1,11 +1,12 @@
 //! Reading a room's log and what was derived from it: bounded by a committed head that was known before (ownership rule 9).
 
-use super::node::NodeContext;
+use super::node::{NodeContext, now_ms};
 use crate::cluster::chain;
-use crate::protocol::entry::{Body, Entry, Message};
-use crate::protocol::ids::{RoomId, Seq, UserId};
+use crate::protocol::entry::{Body, Entry, Message, Role};
+use crate::protocol::ids::{Millis, RoomId, Seq, UserId};
 use crate::protocol::ops::{History, Reaction, RoomSummary, Shown};
 use crate::storage::{CursorRow, FoldRow, MemberRow, Result, RoomRow, StorageError, record};
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
 const MENTIONS_COUNTED: usize = 100;
 
 /// Bytes of messages in one answer, about. What does not fit is `more`: an answer must fit in an outbox, however long messages are.
-const ANSWER_BYTES: usize = 512 * 1024;
+pub const ANSWER_BYTES: usize = 512 * 1024;
 
 /// Bytes of an entry in a frame, about.
 fn weight(entry: &Entry) -> usize {
@@ -108,7 +109,8 @@ fn shown(mut entry: Entry, fold: Option<FoldRow>) -> Shown {
     Shown { entry, edited: fold.edit.map(|(seq, ..)| seq), deleted: fold.deleted, reactions, pinned: fold.pinned.is_some() }
 }
 
-async fn show(node: &NodeContext, room: RoomId, messages: Vec<Arc<Entry>>) -> Result<Vec<Shown>> {
+/// Messages as they are now.
+pub async fn show(node: &NodeContext, room: RoomId, messages: Vec<Arc<Entry>>) -> Result<Vec<Shown>> {
     let seqs: Vec<Seq> = messages.iter().map(|e| e.seq).collect();
     let folds = in_time(node.store.folds(room, &seqs)).await?;
     Ok(messages.into_iter().zip(folds).map(|(entry, fold)| shown(Arc::unwrap_or_clone(entry), fold)).collect())
@@ -166,20 +168,20 @@ pub async fn summaries(node: &NodeContext, user: UserId, rooms: &[RoomId]) -> Re
     let cursors = in_time(store.cursors(user, rooms)).await?;
     let mut out = Vec::with_capacity(rooms.len());
     for ((row, member), cursor) in rows.into_iter().zip(members).zip(cursors) {
-        if let (Some(row), Some(MemberRow { role: Some(role), .. })) = (row, member) {
-            out.push(summary(node, user, row, role, cursor).await?);
+        if let (Some(row), Some(MemberRow { role: Some(role), muted_until, .. })) = (row, member) {
+            out.push(RoomSummary { role, muted_until: still_muted(muted_until), ..summary(node, user, row, cursor).await? });
         }
     }
     Ok(out)
 }
 
-async fn summary(
-    node: &NodeContext,
-    user: UserId,
-    row: RoomRow,
-    role: crate::protocol::entry::Role,
-    cursor: CursorRow,
-) -> Result<RoomSummary> {
+/// Until when who is muted may not write, if that is not over.
+pub fn still_muted(until: Millis) -> Option<Millis> {
+    (until > now_ms()).then_some(until)
+}
+
+/// A room's summary; one's own place in it is left to be filled in.
+async fn summary(node: &NodeContext, user: UserId, row: RoomRow, cursor: CursorRow) -> Result<RoomSummary> {
     let mentions = match row.n > cursor.read_n {
         true => in_time(node.store.mentions(user, row.room, cursor.read, MENTIONS_COUNTED)).await?,
         false => 0,
@@ -194,29 +196,69 @@ async fn summary(
         peer: row.pair.map(|(a, b)| if a == user { b } else { a }),
         name: row.name,
         topic: row.topic,
-        role,
+        role: Role::Reader,
         head: row.applied,
         n: row.n,
         at: row.at,
         read: cursor.read,
         unread: row.n.saturating_sub(cursor.read_n),
         mentions,
+        members: row.members,
+        slow_mode_s: row.slow_mode_s,
+        archived: row.archived,
+        unlisted: row.unlisted,
+        muted_until: None,
         last,
     })
 }
 
+/// A place in the room list: activity, and which of those that were active at once.
+pub type ListPlace = (Millis, RoomId);
+
+/// Rooms of the user that were active before a place in the list (all, when none), newest activity first, and the place after which
+/// there are more. A room that becomes active meanwhile moves to the list's beginning.
+pub async fn rooms_before(
+    node: &NodeContext,
+    user: UserId,
+    place: Option<ListPlace>,
+    limit: usize,
+) -> Result<(Vec<RoomSummary>, Option<ListPlace>)> {
+    let rows = all_rooms(node, user).await?;
+    let first = place.map_or(0, |place| rows.partition_point(|row| (row.at, row.room) >= place));
+    let rows = &rows[first..];
+    let (shown, covered) = window(node, user, rows, limit).await?;
+    let end = covered.checked_sub(1).and_then(|last| rows.get(last)).filter(|_| covered < rows.len());
+    Ok((shown, end.map(|row| (row.at, row.room))))
+}
+
 /// A window of the user's room list, newest activity first, and whether there are more rooms.
 pub async fn room_list(node: &NodeContext, user: UserId, offset: usize, limit: usize) -> Result<(Vec<RoomSummary>, bool)> {
+    let rows = all_rooms(node, user).await?;
+    let rows = rows.get(offset..).unwrap_or_default();
+    let (shown, covered) = window(node, user, rows, limit).await?;
+    Ok((shown, covered < rows.len()))
+}
+
+async fn all_rooms(node: &NodeContext, user: UserId) -> Result<Vec<RoomRow>> {
     let mine = in_time(node.store.rooms_of(user, node.config.rooms.rooms_per_user_max)).await?;
     let mut rows: Vec<RoomRow> = in_time(node.store.rooms(&mine)).await?.into_iter().flatten().collect();
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.at), row.room));
-    let window: Vec<RoomId> = rows.iter().skip(offset).take(limit).map(|r| r.room).collect();
+    // Of rooms that changed in one millisecond the one that was made last comes first.
+    rows.sort_by_key(|row| Reverse((row.at, row.room)));
+    Ok(rows)
+}
+
+/// The first rooms of a list as the user sees them, at most `limit`, and how many of the list that covers. One that was left meanwhile is
+/// covered, and not shown.
+async fn window(node: &NodeContext, user: UserId, rows: &[RoomRow], limit: usize) -> Result<(Vec<RoomSummary>, usize)> {
+    let window: Vec<RoomId> = rows.iter().take(limit).map(|r| r.room).collect();
     let mut shown = summaries(node, user, &window).await?;
     let mut bytes = 0;
-    let over = shown.iter().position(|room| {
+    let over = shown.iter().skip(1).position(|room| {
         bytes += room.last.as_ref().map_or(0, |last| weight(&last.entry));
         bytes > ANSWER_BYTES
     });
-    shown.truncate(over.map_or(shown.len(), |first| first.max(1)));
-    Ok((shown, over.is_some() || rows.len() > offset + limit))
+    let Some(first) = over.map(|index| index + 1) else { return Ok((shown, window.len())) };
+    let covered = window.iter().position(|room| *room == shown[first].room).unwrap_or(window.len());
+    shown.truncate(first);
+    Ok((shown, covered))
 }

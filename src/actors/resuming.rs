@@ -134,7 +134,7 @@ async fn stand(
         })
         .inc();
     seat.conn.roomy().await;
-    seat.push(&Push::Room(RoomStanding { room: verdict.room, standing, from, head: verdict.head, summary }));
+    seat.push(&Push::Room(RoomStanding { room: verdict.room, standing, from, head: verdict.head, summary: summary.map(Box::new) }));
     catch_up(hub, seat, verdict.room, from, verdict.head).await
 }
 

@@ -11,7 +11,7 @@ use super::applier::{self, Applicable};
 use super::delivery;
 use super::guardian::{Child, ChildGuard, GuardianMsg, Local};
 use super::loading::{self, Loaded};
-use super::node::now_ms;
+use super::node::{NodeContext, now_ms};
 use super::reading;
 use super::router::{Answer, Reply, Verdict};
 use super::screening::{self, Lines};
@@ -19,11 +19,11 @@ use crate::bus::{Envelope, Framed};
 use crate::cluster::append::Appends;
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::{Body, Caller, Entry, RoomKind};
-use crate::protocol::ids::{BUCKET_ENTRIES, Epoch, RoomId, Seq, UserId};
+use crate::protocol::ids::{BUCKET_ENTRIES, ClientId, Epoch, MessageId, Millis, RoomId, Seq, UserId};
 use crate::protocol::ops::{Create, MoveCursor, Push, Request, TypingPush};
-use crate::protocol::policy::{Act, Standing, allows};
-use crate::protocol::roomlog::{self, Decision, Need, Old, Recent, RoomLog};
-use crate::storage::{LogRow, StorageError, record};
+use crate::protocol::policy::{Act, Place, allows};
+use crate::protocol::roomlog::{self, Bounds, Decision, Link, Need, Old, Recent, RoomLog};
+use crate::storage::{LogRow, MemberRow, StorageError, record};
 use actix::prelude::*;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 mod appending;
+mod coming;
 mod faults;
 mod lines;
 
@@ -78,6 +79,17 @@ pub enum RoomMsg {
         /// The answer.
         reply: Reply,
     },
+    /// Lets a user in who comes by an invite link, unless the room says otherwise.
+    Admit {
+        /// Who.
+        user: UserId,
+        /// By which link.
+        link: Link,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Answered when everything committed so far is applied: reads of derived rows then see it.
+    Settle(oneshot::Sender<()>),
     /// How the room stands to a user.
     Verdict {
         /// The user.
@@ -98,9 +110,22 @@ impl RoomMsg {
     pub fn refuse(self, error: ApiError) {
         match self {
             RoomMsg::Ask(ask) => ask.reply.send(Err(error)),
-            RoomMsg::Create { reply, .. } => reply.send(Err(error)),
+            RoomMsg::Create { reply, .. } | RoomMsg::Admit { reply, .. } => reply.send(Err(error)),
             RoomMsg::Verdict { reply, .. } => drop(reply.send(Err(error))),
+            // Reads go on with what is there.
+            RoomMsg::Settle(reply) => drop(reply.send(())),
             RoomMsg::Wake | RoomMsg::Stop | RoomMsg::Panic => {}
+        }
+    }
+}
+
+impl RoomMsg {
+    /// Answers a request with success.
+    fn answer(self, answer: Answer) {
+        match self {
+            RoomMsg::Ask(ask) => ask.reply.send(Ok(answer)),
+            RoomMsg::Create { reply, .. } | RoomMsg::Admit { reply, .. } => reply.send(Ok(answer)),
+            RoomMsg::Verdict { .. } | RoomMsg::Settle(_) | RoomMsg::Wake | RoomMsg::Stop | RoomMsg::Panic => {}
         }
     }
 }
@@ -278,10 +303,10 @@ impl Room {
                     self.queue.push_front(msg);
                     break;
                 }
-                Next::Append { by, cid, body, id, reply } => {
+                Next::Append { by, cid, body, id, at, reply } => {
                     let Phase::Ready(ready) = &mut self.phase else { break };
-                    let was = loading::standing_before(&ready.log, &body);
-                    let entry = ready.log.number(by, cid, body, id, now_ms());
+                    let was = loading::place_before(&ready.log, &body);
+                    let entry = ready.log.number(by, cid, body, id, at);
                     let payload = record::encode_entry(&entry);
                     bytes += payload.len();
                     rows.push(LogRow { seq: entry.seq, epoch: ready.epoch, committed: ready.log.committed(), payload });
@@ -312,7 +337,12 @@ impl Room {
         match msg {
             RoomMsg::Ask(ask) => self.ask(ask, ctx),
             RoomMsg::Create { by, create, reply } => self.create(by, create, reply, ctx),
+            RoomMsg::Admit { user, link, reply } => self.admit(user, link, reply, ctx),
             RoomMsg::Verdict { user, reply } => self.verdict(user, reply, ctx),
+            RoomMsg::Settle(reply) => {
+                self.local.applier.do_send(applier::Settle { room: self.room, reply });
+                Next::Done
+            }
             RoomMsg::Wake | RoomMsg::Stop | RoomMsg::Panic => Next::Done,
         }
     }
@@ -324,15 +354,15 @@ impl Room {
             return Next::Done;
         }
         let user = ask.caller.user;
-        let window = self.local.node.config.rooms.repeat_window;
         let unseen = self.local.node.filter.is_some() && !ask.screened && screening::draft(user, &ask.request).is_some();
         let searched = ready.searched.take();
-        match ready.log.decide(user, &ask.request, searched, window) {
+        let now = now_ms();
+        match ready.log.decide(user, &ask.request, now, searched, bounds(&self.local.node)) {
             Decision::Append(_) if unseen => self.screen(ask, ctx),
             Decision::Append(body) => {
                 let Some(id) = self.next_id(ctx) else { return Next::Wait(RoomMsg::Ask(ask)) };
                 let cid = roomlog::once(&ask.request).map(|(cid, _)| cid);
-                Next::Append { by: user, cid, body, id: crate::protocol::ids::MessageId(id), reply: ask.reply }
+                Next::Append { by: user, cid, body, id: MessageId(id), at: now, reply: ask.reply }
             }
             Decision::Repeat(first) if first.seq <= ready.log.committed() => {
                 ask.reply.send(Ok(Answer::entry(&first)));
@@ -346,7 +376,7 @@ impl Room {
                 self.done(*ask);
                 Next::Done
             }
-            Decision::Subscribe(who, role) => self.subscribe(who, role, *ask, ctx),
+            Decision::Subscribe(who, role) => self.subscribe(who, role, RoomMsg::Ask(ask), ctx),
             Decision::Need(need) => {
                 self.find(user, roomlog::once(&ask.request), need, ctx);
                 Next::Wait(RoomMsg::Ask(ask))
@@ -387,7 +417,7 @@ impl Room {
     }
 
     /// Finds out what a decision needs, then goes on with the same request.
-    fn find(&mut self, user: UserId, once: Option<(crate::protocol::ids::ClientId, Seq)>, need: Need, ctx: &mut Context<Self>) {
+    fn find(&mut self, user: UserId, once: Option<(ClientId, Seq)>, need: Need, ctx: &mut Context<Self>) {
         let Phase::Ready(ready) = &mut self.phase else { return };
         ready.finding = true;
         let (node, room, epoch) = (self.local.node.clone(), self.room, ready.epoch);
@@ -399,7 +429,7 @@ impl Room {
             }
             ready.finding = false;
             match found {
-                Ok(loading::Found::Standing(user, standing)) => ready.log.learn_standing(user, standing),
+                Ok(loading::Found::Place(user, place)) => ready.log.learn_place(user, place),
                 Ok(loading::Found::Old(seq, old)) => ready.log.learn_old(seq, old),
                 Ok(loading::Found::Repeat(repeat)) => ready.searched = Some(repeat),
                 Ok(loading::Found::Purged) => {
@@ -450,69 +480,6 @@ impl Room {
             tell: ready.log.members() <= self.local.node.config.rooms.receipts_members_max,
         };
         actix::spawn(super::cursor::raise(self.local.clone(), moved, reply));
-    }
-
-    /// A channel's subscription: written durably, then answered; not an entry.
-    fn subscribe(&mut self, who: UserId, role: Option<crate::protocol::entry::Role>, ask: Ask, ctx: &mut Context<Self>) -> Next {
-        let Phase::Ready(ready) = &mut self.phase else { return Next::Done };
-        if ready.log.standing_in_flight(who) {
-            // An entry about the same user would be applied after this and undo it.
-            ready.on_commit.push((ready.log.head(), RoomMsg::Ask(Box::new(ask))));
-            return Next::Done;
-        }
-        // The rows of entries that are still being applied must not overwrite this one: one after the other.
-        ready.finding = true;
-        let (tx, rx) = oneshot::channel();
-        let was = ready.log.standing(who);
-        let seq = ready.log.committed();
-        self.local.applier.do_send(applier::Subscribe { room: self.room, user: who, was, role, seq, reply: tx });
-        let epoch = ready.epoch;
-        let written = async move {
-            match tokio::time::timeout(APPEND_TIMEOUT, rx).await {
-                Ok(result) => result.unwrap_or_else(|_| Err(StorageError::Failed("the applier ended".into()))),
-                Err(_) => Err(StorageError::InDoubt("the subscription was not written in time".into())),
-            }
-        };
-        ctx.spawn(written.into_actor(self).map(move |result, me, ctx| {
-            let Phase::Ready(ready) = &mut me.phase else { return };
-            if ready.epoch != epoch {
-                return; // the life after the last load has read what became of it
-            }
-            ready.finding = false;
-            match result {
-                Err(StorageError::InDoubt(why)) => {
-                    let why = StorageError::InDoubt(why);
-                    ask.reply.send(Err(storage_error(why.clone())));
-                    return me.fail(why, ctx);
-                }
-                Ok(()) => {
-                    ready.log.subscribed(who, role);
-                    ask.reply.send(Ok(Answer::default()));
-                }
-                Err(error) => ask.reply.send(Err(storage_error(error))),
-            }
-            me.pump(ctx);
-        }));
-        Next::Done
-    }
-
-    fn create(&mut self, by: UserId, create: Box<Create>, reply: Reply, ctx: &mut Context<Self>) -> Next {
-        let Phase::Ready(ready) = &mut self.phase else { return Next::Wait(RoomMsg::Create { by, create, reply }) };
-        if ready.log.kind().is_some() {
-            if ready.log.committed() == 0 {
-                ready.on_commit.push((1, RoomMsg::Create { by, create, reply }));
-            } else {
-                reply.send(Ok(Answer { room: Some(self.room), ..Answer::default() }));
-            }
-            return Next::Done;
-        }
-        match self.next_id(ctx) {
-            Some(id) => {
-                let id = crate::protocol::ids::MessageId(id);
-                Next::Append { by, cid: Some(create.cid), body: roomlog::creation(by, &create), id, reply }
-            }
-            None => Next::Wait(RoomMsg::Create { by, create, reply }),
-        }
     }
 
     fn verdict(&mut self, user: UserId, reply: oneshot::Sender<Result<Verdict, ApiError>>, ctx: &mut Context<Self>) -> Next {
@@ -593,7 +560,13 @@ impl Room {
 enum Next {
     Done,
     Wait(RoomMsg),
-    Append { by: UserId, cid: Option<crate::protocol::ids::ClientId>, body: Body, id: crate::protocol::ids::MessageId, reply: Reply },
+    Append { by: UserId, cid: Option<ClientId>, body: Body, id: MessageId, at: Millis, reply: Reply },
+}
+
+/// The limits that decisions are held against.
+fn bounds(node: &NodeContext) -> Bounds {
+    let rooms = &node.config.rooms;
+    Bounds { repeat_window: rooms.repeat_window, members_max: rooms.group_members_max }
 }
 
 /// The members as delivery needs them.
@@ -605,7 +578,7 @@ fn members_of(log: &RoomLog) -> delivery::Members {
 fn verdict(room: RoomId, log: &RoomLog, user: UserId) -> Option<Verdict> {
     let head = log.committed();
     let Some(kind) = log.kind() else { return Some(Verdict { room, member: false, head }) };
-    let standing = log.standing(user)?;
+    let standing = log.place(user)?.standing;
     let member = allows(kind, standing, Act::Read).is_ok() || crate::sabotage::is("no_membership_check");
     Some(Verdict { room, member, head })
 }
@@ -623,11 +596,7 @@ pub fn old_of(entry: &Entry, deleted: bool) -> Old {
     Old { by: entry.body.is_message().then_some(entry.by), deleted }
 }
 
-/// A stored membership as a standing.
-pub fn standing_of(member: Option<crate::storage::MemberRow>) -> Standing {
-    match member {
-        None => Standing::Stranger,
-        Some(crate::storage::MemberRow { role: Some(role), .. }) => Standing::Member(role),
-        Some(_) => Standing::Banned,
-    }
+/// A stored membership as a place.
+pub fn place_of(member: Option<MemberRow>) -> Place {
+    member.map_or(Place::NONE, |row| row.place())
 }

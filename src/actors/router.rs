@@ -125,6 +125,8 @@ const WAITING_MAX: usize = 65_536;
 /// A room says within this how it stands to a user: longer than an append may take, which it may have to wait for.
 const VERDICTS_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Derived rows are written within this, or read as they are.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Presences say within this what their users are.
 const PRESENCES_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -189,6 +191,16 @@ impl Router {
     /// How a room stands to the user, without following it.
     pub async fn look(&self, user: UserId, room: RoomId) -> Result<Verdict, ApiError> {
         self.verdicts(user, None, &[room]).await?.pop().ok_or_else(lost)
+    }
+
+    /// Waits until everything that the room has committed is applied, so that what was derived from it can be read. What was never
+    /// applied in time, the reader does without.
+    pub async fn settle(&self, room: RoomId) {
+        let Some((_, guardian)) = self.guardian(self.shard(room)) else { return };
+        let (tx, rx) = oneshot::channel();
+        guardian.waiting.fetch_add(1, Ordering::Relaxed);
+        guardian.addr.do_send(GuardianMsg::Settle(room, tx));
+        let _ = tokio::time::timeout(SETTLE_TIMEOUT, rx).await;
     }
 
     async fn verdicts(&self, user: UserId, node: Option<NodeId>, rooms: &[RoomId]) -> Result<Vec<Verdict>, ApiError> {

@@ -18,7 +18,7 @@ use crate::protocol::close::Close;
 use crate::protocol::codec::{self, Format};
 use crate::protocol::entry::Caller;
 use crate::protocol::ids::{DeviceId, Millis, RoomId, UserId};
-use crate::protocol::ops::{self, Drain, Failed, Hello, Push, Request};
+use crate::protocol::ops::{self, Drain, Failed, Hello, PresenceState, Push, Request};
 use crate::protocol::roomlog;
 use crate::protocol::ws::{self, Message};
 use crate::telemetry::metrics;
@@ -171,6 +171,7 @@ impl Session {
                 format,
                 user: Cell::new(UserId(0)),
                 device: Cell::new(DeviceId(0)),
+                presence: Cell::new(PresenceState::Online),
                 addr: ctx.address(),
                 heard: Cell::new(now),
                 pinged: Cell::new(false),
@@ -277,6 +278,7 @@ impl Session {
             Request::Resume(resume) => self.resume(reference, resume, ctx),
             Request::Presence(set) => {
                 if let Some(state) = set.state {
+                    self.seat.presence.set(state);
                     self.node.router.to_presence(caller.user, PresenceMsg::Set { session: self.seat.id, state });
                 }
                 let node = self.node.clone();

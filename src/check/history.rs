@@ -268,7 +268,10 @@ impl Sent {
             Request::Pin(r) => with(r.room, r.cid, r.since, Body::Pin(crate::protocol::entry::Pin { seq: r.seq, on: r.on })),
             Request::Create(r) => sent(RoomId(0), r.cid, 0, "room", None),
             Request::Join(r) | Request::Leave(r) => sent(r.room, r.cid, r.since, "member", None),
-            Request::Invite(r) | Request::Kick(r) | Request::Ban(r) | Request::Unban(r) => sent(r.room, r.cid, r.since, "member", None),
+            Request::Invite(r) => sent(r.room, r.cid, r.since, "member", None),
+            Request::Kick(r) | Request::Ban(r) | Request::Unban(r) => sent(r.room, r.cid, r.since, "member", None),
+            Request::Unmute(r) | Request::Transfer(r) => sent(r.room, r.cid, r.since, "member", None),
+            Request::Mute(r) => sent(r.room, r.cid, r.since, "member", None),
             Request::Role(r) => sent(r.room, r.cid, r.since, "member", None),
             Request::Update(r) => sent(r.room, r.cid, r.since, "room", None),
             _ => None,
@@ -306,7 +309,7 @@ fn members(body: &Body) -> Vec<(UserId, bool)> {
         Body::Member(m) => match m.change {
             Change::Join | Change::Invite => vec![(m.user, true)],
             Change::Leave | Change::Kick | Change::Ban => vec![(m.user, false)],
-            Change::Unban | Change::Role => Vec::new(),
+            Change::Unban | Change::Role | Change::Mute | Change::Unmute | Change::Transfer | Change::Unknown => Vec::new(),
         },
         _ => Vec::new(),
     }
@@ -451,8 +454,8 @@ mod tests {
     fn memberships_are_taken_from_entries() {
         let room = RoomChange { kind: Some(RoomKind::Group), members: vec![(UserId(7), Role::Owner)], ..RoomChange::default() };
         assert_eq!(Saw::entry(&entry(Body::Room(room)), Via::Live).members, [(UserId(7), true)]);
-        for (change, expect) in [(Change::Invite, Some(true)), (Change::Kick, Some(false)), (Change::Role, None), (Change::Unban, None)] {
-            let seen = Saw::entry(&entry(Body::Member(MemberChange { user: UserId(8), change, role: None })), Via::Live);
+        for (change, expect) in [(Change::Invite, Some(true)), (Change::Kick, Some(false)), (Change::Role, None), (Change::Mute, None)] {
+            let seen = Saw::entry(&entry(Body::Member(MemberChange::new(UserId(8), change, None))), Via::Live);
             assert_eq!(seen.members, expect.map(|begins| (UserId(8), begins)).into_iter().collect::<Vec<_>>());
         }
     }

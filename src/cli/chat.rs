@@ -387,7 +387,7 @@ impl Worker {
             }
             Input::Invite(name) => {
                 let user = self.rest.by_name(&self.token, &name).await?.user;
-                self.done(Request::Invite(OnMember { room, user, cid, since })).await
+                self.done(Request::Invite(OnMember { room, user, cid, since }.into())).await
             }
             Input::History(limit) => {
                 let page = History { room, limit: Some(limit), ..History::default() };

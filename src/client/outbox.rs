@@ -22,7 +22,7 @@ pub fn once(request: &mut Request) -> Option<(ClientId, Option<RoomId>, Option<&
             }
         };
     }
-    all!(Send Edit Delete React Pin Join Leave Invite Kick Ban Unban Role Update)
+    all!(Send Edit Delete React Pin Join Leave Invite Kick Ban Unban Mute Unmute Role Transfer Update)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

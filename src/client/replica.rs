@@ -4,7 +4,7 @@
 //! in. It applies entries strictly in order: a double changes nothing, a gap is reported and changes nothing, so `have` is
 //! always the truth that a resume may build on. At [`MESSAGES_MAX`] messages of a room the oldest are let go.
 
-use crate::protocol::entry::{Body, Change, Edit, Entry, Message, Pin, React, RoomKind};
+use crate::protocol::entry::{Body, Change, Edit, Entry, FOREVER, MemberChange, Message, Pin, React, Role, RoomKind};
 use crate::protocol::ids::{RoomId, Seq, UserId};
 use crate::protocol::ops::{CursorShown, Have, Reaction, Resume, RoomStanding, RoomSummary, Shown, Standing};
 use std::collections::BTreeMap;
@@ -55,6 +55,30 @@ impl Room {
         self.summary.as_ref().filter(|s| s.kind == RoomKind::Direct).and_then(|s| s.peer)
     }
 
+    /// Takes in a change of membership: of one's own role and voice, and of how many there are.
+    fn change_member(&mut self, me: Option<UserId>, entry: &Entry, change: &MemberChange) {
+        // The summary knows of what led to it.
+        let Some(summary) = self.summary.as_mut().filter(|s| s.head < entry.seq) else { return };
+        match change.change {
+            Change::Join | Change::Invite => summary.members += 1,
+            Change::Leave | Change::Kick => summary.members = summary.members.saturating_sub(1),
+            // A ban of who was not in changes nothing, but does not say so: the next summary does.
+            _ => {}
+        }
+        let (own, giver) = (me == Some(change.user), me == Some(entry.by));
+        match change.change {
+            Change::Mute if own => summary.muted_until = Some(change.until.unwrap_or(FOREVER)),
+            Change::Unmute if own => summary.muted_until = None,
+            Change::Transfer if own => (summary.role, summary.muted_until) = (Role::Owner, None),
+            Change::Transfer if giver => summary.role = Role::Admin,
+            Change::Role if own => {
+                summary.role = change.role.unwrap_or(summary.role);
+                summary.muted_until = summary.muted_until.filter(|_| summary.role < Role::Moderator);
+            }
+            _ => {}
+        }
+    }
+
     fn apply(&mut self, entry: &Entry) -> Applied {
         if entry.seq <= self.have {
             return Applied::Double;
@@ -86,6 +110,9 @@ impl Room {
                 if let Some(summary) = &mut self.summary {
                     summary.name = change.name.clone().unwrap_or_else(|| std::mem::take(&mut summary.name));
                     summary.topic = change.topic.clone().unwrap_or_else(|| std::mem::take(&mut summary.topic));
+                    summary.slow_mode_s = change.slow_mode_s.unwrap_or(summary.slow_mode_s);
+                    summary.archived = change.archived.unwrap_or(summary.archived);
+                    summary.unlisted = change.unlisted.unwrap_or(summary.unlisted);
                 }
             }
             Body::Member(_) | Body::Call(_) | Body::Unknown => {}
@@ -179,6 +206,9 @@ impl Replica {
         let before = entry.seq.saturating_sub(1);
         let room = self.rooms.entry(entry.room).or_insert_with(|| Room { have: before, start: before, ..Room::default() });
         let applied = room.apply(entry);
+        if let (Applied::New, Body::Member(change)) = (applied, &entry.body) {
+            room.change_member(self.me, entry, change);
+        }
         if applied == Applied::New && self.me.is_some_and(|me| ends_membership(entry, me)) {
             self.rooms.remove(&entry.room);
         }
@@ -208,7 +238,7 @@ impl Replica {
         }
         if let (Some(room), Some(summary)) = (self.rooms.get_mut(&told.room), &told.summary) {
             room.read = summary.read;
-            room.summary = Some(summary.clone());
+            room.summary = Some((**summary).clone());
         }
     }
 
@@ -255,7 +285,7 @@ fn ends_membership(entry: &Entry, me: UserId) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::protocol::entry::{MemberChange, RoomChange, Target};
+    use crate::protocol::entry::{RoomChange, Target};
     use crate::protocol::ids::MessageId;
 
     const ROOM: RoomId = RoomId(5);
@@ -374,7 +404,7 @@ mod tests {
         for (user, left) in [(OTHER, false), (ME, true)] {
             let mut r = replica();
             r.apply(&text(1, "x"));
-            r.apply(&entry(2, OTHER, Body::Member(MemberChange { user, change: Change::Kick, role: None })));
+            r.apply(&entry(2, OTHER, Body::Member(MemberChange::new(user, Change::Kick, None))));
             assert_eq!(r.room(ROOM).is_none(), left);
         }
     }
@@ -385,10 +415,31 @@ mod tests {
         let summary = serde_json::from_str::<RoomSummary>(
             r#"{"room":"5","kind":"group","name":"old","topic":"t","role":"member","head":0,"n":0,"at":0,"read":0,"unread":0}"#,
         );
-        r.standing(&RoomStanding { summary: Some(summary.unwrap()), ..told(Standing::Joined, 0, 0) });
+        r.standing(&RoomStanding { summary: Some(Box::new(summary.unwrap())), ..told(Standing::Joined, 0, 0) });
         r.apply(&entry(1, OTHER, Body::Room(RoomChange { name: Some("new".into()), ..RoomChange::default() })));
         let room = r.room(ROOM).unwrap();
         assert_eq!((room.name(), room.summary.as_ref().unwrap().topic.as_str()), ("new", "t"));
+    }
+
+    #[test]
+    fn ones_own_voice_and_role_are_those_of_the_newest_entry() {
+        let mut r = replica();
+        let summary = r#"{"room":"5","kind":"group","name":"x","role":"member","head":0,"n":0,"at":0,"read":0,"unread":0,"members":3}"#;
+        r.standing(&RoomStanding { summary: Some(serde_json::from_str(summary).unwrap()), ..told(Standing::Joined, 0, 0) });
+        let member = |seq, by, user, change, role| entry(seq, by, Body::Member(MemberChange::new(user, change, role)));
+        let now = |r: &Replica| r.room(ROOM).unwrap().summary.as_ref().map(|s| (s.role, s.muted_until, s.members)).unwrap();
+        r.apply(&member(1, OTHER, ME, Change::Mute, None));
+        assert_eq!(now(&r), (Role::Member, Some(FOREVER), 3));
+        r.apply(&member(2, OTHER, ME, Change::Role, Some(Role::Reader)));
+        assert_eq!(now(&r), (Role::Reader, Some(FOREVER), 3));
+        r.apply(&member(3, OTHER, ME, Change::Role, Some(Role::Moderator)));
+        assert_eq!(now(&r), (Role::Moderator, None, 3));
+        r.apply(&member(4, OTHER, ME, Change::Transfer, Some(Role::Owner)));
+        r.apply(&member(5, OTHER, UserId(9), Change::Invite, Some(Role::Member)));
+        assert_eq!(now(&r), (Role::Owner, None, 4));
+        r.apply(&member(6, ME, OTHER, Change::Transfer, Some(Role::Owner)));
+        r.apply(&member(7, OTHER, OTHER, Change::Mute, None));
+        assert_eq!(now(&r), (Role::Admin, None, 4));
     }
 
     #[test]

@@ -128,7 +128,7 @@ async fn bring_in(api: &Api, room: RoomId, kind: RoomKind, bot: UserId) -> Resul
     let since = head(api, room).await?;
     let (by, request) = match kind {
         RoomKind::Channel => (bot, Request::Join(InRoom { room, cid, since })),
-        _ => (owner(api, room).await?, Request::Invite(OnMember { room, user: bot, cid, since })),
+        _ => (owner(api, room).await?, Request::Invite(OnMember { room, user: bot, cid, since }.into())),
     };
     api.node.ask(Caller { user: by, device: DeviceId(0) }, request).await.map(drop)
 }

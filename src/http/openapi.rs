@@ -4,7 +4,10 @@
 //! errors are problem+json, that a bearer token is needed unless a handler says otherwise, how large integers may be. A test
 //! (`the_document_and_the_route_table_agree`) keeps it equal to the route table.
 
-use super::{auth, contacts, error, etag, incoming, moderation, newcomers, notify, push, users, webhooks};
+use super::{
+    auth, channels, contacts, deletion, devices, email, error, etag, export, incoming, invites, members, messages, moderation, newcomers,
+    notify, password, push, rooms, totp, users, webhooks,
+};
 use crate::error::{ApiError, Code};
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
@@ -41,8 +44,19 @@ fn parts() -> Vec<(&'static str, utoipa::openapi::OpenApi)> {
     vec![
         ("meta", Base::openapi()),
         ("auth", auth::Docs::openapi()),
+        ("password", password::Docs::openapi()),
+        ("email", email::Docs::openapi()),
+        ("devices", devices::Docs::openapi()),
+        ("totp", totp::Docs::openapi()),
+        ("deletion", deletion::Docs::openapi()),
+        ("export", export::Docs::openapi()),
         ("users", users::Docs::openapi()),
         ("contacts", contacts::Docs::openapi()),
+        ("rooms", rooms::Docs::openapi()),
+        ("members", members::Docs::openapi()),
+        ("messages", messages::Docs::openapi()),
+        ("invites", invites::Docs::openapi()),
+        ("channels", channels::Docs::openapi()),
         ("moderation", moderation::Docs::openapi()),
         ("notify", notify::Docs::openapi()),
         ("push", push::Docs::openapi()),

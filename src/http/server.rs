@@ -126,7 +126,8 @@ pub fn start(
         .listen("hubbub", listener, move || {
             let (api, doors) = (api.clone(), doors.clone());
             let app = move || {
-                let app = App::new().app_data(doors.clone()).route("/v1/socket", web::get().to(socket::socket));
+                let node = web::Data::from(doors.node.clone());
+                let app = App::new().app_data(node).app_data(doors.clone()).route("/v1/socket", web::get().to(socket::socket));
                 let app = if echo { app.route("/v1/echo", web::get().to(socket::echo)) } else { app };
                 app.configure(routes(api.clone()))
             };

@@ -105,24 +105,44 @@ fn govern() -> BoxedStrategy<Request> {
         })),
         in_room().prop_map(Request::Join),
         in_room().prop_map(Request::Leave),
-        on_member().prop_map(Request::Invite),
+        (on_member(), of(role())).prop_map(|(r, role)| Request::Invite(InviteMember { role, ..r.into() })),
         on_member().prop_map(Request::Kick),
         on_member().prop_map(Request::Ban),
         on_member().prop_map(Request::Unban),
-        (target(), user(), role()).prop_map(|((room, _, cid, since), user, role)| Request::Role(SetRole { room, user, role, cid, since })),
-        (target(), of(text()), of(text())).prop_map(|((room, _, cid, since), name, topic)| Request::Update(UpdateRoom {
+        (target(), user(), of(number())).prop_map(|((room, _, cid, since), user, until)| Request::Mute(MuteMember {
             room,
-            name,
-            topic,
+            user,
+            until,
             cid,
             since
         })),
+        on_member().prop_map(Request::Unmute),
+        on_member().prop_map(Request::Transfer),
+        (target(), user(), role()).prop_map(|((room, _, cid, since), user, role)| Request::Role(SetRole { room, user, role, cid, since })),
+        (target(), of(text()), of(text()), of(any::<u32>()), of(any::<bool>()), of(any::<bool>())).prop_map(
+            |((room, _, cid, since), name, topic, slow_mode_s, archived, unlisted)| {
+                Request::Update(UpdateRoom { room, name, topic, slow_mode_s, archived, unlisted, cid, since })
+            }
+        ),
     ]
     .boxed()
 }
 
 fn body() -> BoxedStrategy<Body> {
-    let change = select(&[Change::Join, Change::Invite, Change::Leave, Change::Kick, Change::Ban, Change::Unban, Change::Role][..]);
+    let change = select(
+        &[
+            Change::Join,
+            Change::Invite,
+            Change::Leave,
+            Change::Kick,
+            Change::Ban,
+            Change::Unban,
+            Change::Role,
+            Change::Mute,
+            Change::Unmute,
+            Change::Transfer,
+        ][..],
+    );
     let message = (text(), of(number()), of(number()), users(), attachments(), of(text()));
     prop_oneof![
         message.prop_map(|(text, reply_to, thread, mentions, attachments, data)| {
@@ -132,13 +152,12 @@ fn body() -> BoxedStrategy<Body> {
         number().prop_map(|seq| Body::Delete(Target { seq })),
         (number(), text(), any::<bool>()).prop_map(|(seq, emoji, on)| Body::React(React { seq, emoji, on })),
         (number(), any::<bool>()).prop_map(|(seq, on)| Body::Pin(Pin { seq, on })),
-        (user(), change, of(role())).prop_map(|(user, change, role)| Body::Member(MemberChange { user, change, role })),
-        (of(kind()), of(text()), of(text()), vec((user(), role()), 0..3)).prop_map(|(kind, name, topic, members)| Body::Room(RoomChange {
-            kind,
-            name,
-            topic,
-            members
-        })),
+        (user(), change, of(role()), of(number()), of(user()))
+            .prop_map(|(user, change, role, until, link_by)| Body::Member(MemberChange { user, change, role, until, link_by })),
+        ((of(kind()), of(text()), of(text()), vec((user(), role()), 0..3)), (of(any::<u32>()), of(any::<bool>()), of(any::<bool>())))
+            .prop_map(|((kind, name, topic, members), (slow_mode_s, archived, unlisted))| {
+                Body::Room(RoomChange { kind, name, topic, slow_mode_s, archived, unlisted, members })
+            }),
         text().prop_map(Body::Call),
         Just(Body::Unknown),
     ]
@@ -161,8 +180,9 @@ fn shown() -> BoxedStrategy<Shown> {
 
 fn summary() -> BoxedStrategy<RoomSummary> {
     let who = (room(), kind(), text(), text(), of(user()), role());
-    (who, (number(), number(), number(), number(), number(), number()), of(shown()))
-        .prop_map(|((room, kind, name, topic, peer, role), (head, n, at, read, unread, mentions), last)| RoomSummary {
+    let state = (number(), any::<u32>(), any::<bool>(), any::<bool>(), of(number()));
+    (who, (number(), number(), number(), number(), number(), number()), state, of(shown()))
+        .prop_map(|((room, kind, name, topic, peer, role), (head, n, at, read, unread, mentions), state, last)| RoomSummary {
             room,
             kind,
             name,
@@ -175,6 +195,11 @@ fn summary() -> BoxedStrategy<RoomSummary> {
             read,
             unread,
             mentions,
+            members: state.0,
+            slow_mode_s: state.1,
+            archived: state.2,
+            unlisted: state.3,
+            muted_until: state.4,
             last,
         })
         .boxed()
@@ -185,7 +210,8 @@ fn presence() -> BoxedStrategy<PresencePush> {
 }
 
 fn ok() -> BoxedStrategy<Ok> {
-    let member = (user(), text(), role()).prop_map(|(user, name, role)| MemberShown { user, name, role });
+    let member =
+        (user(), text(), role(), of(number())).prop_map(|(user, name, role, muted_until)| MemberShown { user, name, role, muted_until });
     let one = (of(room()), of(number()), of(number()), of(id()), of(number()), of(number()));
     let lists = (of(vec(shown(), 0..3)), of(vec(summary(), 0..2)), of(vec(member, 0..3)), of(vec(presence(), 0..3)));
     (number(), one, (of(number()), of(number())), of(any::<bool>()), lists)
@@ -241,7 +267,7 @@ fn streams() -> BoxedStrategy<Push> {
             standing,
             from,
             head,
-            summary
+            summary: summary.map(Box::new),
         })),
         (number(), vec(cursor, 0..3), vec(presence(), 0..3)).prop_map(|(reference, cursors, presence)| Push::Resumed(Resumed {
             reference,

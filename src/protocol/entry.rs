@@ -164,7 +164,19 @@ pub enum Change {
     Unban,
     /// Has another role.
     Role,
+    /// May read and not write, for a time or until it is lifted.
+    Mute,
+    /// May write again.
+    Unmute,
+    /// Is the owner now; who did it was, and is an admin from here on.
+    Transfer,
+    /// A change that this build does not know: it says nothing about the membership.
+    #[serde(other)]
+    Unknown,
 }
+
+/// When a mute without an end ends: the last millisecond of the year 9999, which every client's numbers can hold.
+pub const FOREVER: Millis = 253_402_300_799_999;
 
 /// A change of one membership.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -176,6 +188,19 @@ pub struct MemberChange {
     /// The role from now on, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    /// When a mute ends by itself; none: it is lifted by somebody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Millis>,
+    /// Who made the invite link that the user came by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_by: Option<UserId>,
+}
+
+impl MemberChange {
+    /// A change that needs no more than these.
+    pub fn new(user: UserId, change: Change, role: Option<Role>) -> Self {
+        MemberChange { user, change, role, until: None, link_by: None }
+    }
 }
 
 /// A room's settings after a change; what is absent stayed as it was.
@@ -190,6 +215,15 @@ pub struct RoomChange {
     /// What the room is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
+    /// Seconds that a member below moderator waits between two messages; 0: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_mode_s: Option<u32>,
+    /// Nobody writes any more; reading goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+    /// A channel that the directory does not show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlisted: Option<bool>,
     /// The first members with their roles; only in the entry that creates the room.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<(UserId, Role)>,
@@ -215,7 +249,7 @@ pub enum Role {
     Reader,
     /// Reads and writes.
     Member,
-    /// Also deletes others' messages, pins, kicks and bans those below.
+    /// Also deletes others' messages, pins, mutes, kicks and bans those below; slow mode does not bind it.
     Moderator,
     /// Also changes the room and roles below its own.
     Admin,
@@ -332,7 +366,7 @@ mod tests {
 
     #[test]
     fn an_entry_survives_both_encodings() {
-        let e = entry(Body::Member(MemberChange { user: UserId(8), change: Change::Invite, role: Some(Role::Member) }));
+        let e = entry(Body::Member(MemberChange::new(UserId(8), Change::Invite, Some(Role::Member))));
         let json = serde_json::to_string(&e).unwrap();
         assert!(json.contains(r#""body":{"member":{"user":"8","change":"invite","role":"member"}}"#), "{json}");
         assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), e);
@@ -343,6 +377,9 @@ mod tests {
     fn an_unknown_kind_and_unknown_fields_are_tolerated() {
         let json = r#"{"room":"5","seq":2,"n":1,"id":"9","at":0,"by":"7","later":[1],"body":{"poll":{"q":"?"}}}"#;
         assert_eq!(serde_json::from_str::<Entry>(json).unwrap().body, Body::Unknown);
+        let later = r#"{"room":"5","seq":2,"n":1,"id":"9","at":0,"by":"7","body":{"member":{"user":"8","change":"promoted"}}}"#;
+        let body = serde_json::from_str::<Entry>(later).unwrap().body;
+        assert_eq!(body, Body::Member(MemberChange::new(UserId(8), Change::Unknown, None)));
         let two = r#"{"room":"5","seq":2,"n":1,"id":"9","at":0,"by":"7","body":{"delete":{"seq":1},"pin":{"seq":1,"on":true}}}"#;
         assert!(serde_json::from_str::<Entry>(two).is_err());
     }

@@ -92,15 +92,21 @@ requests! {
     /// Leaves a room.
     Leave(InRoom) = "leave";
     /// Brings a user in.
-    Invite(OnMember) = "invite";
+    Invite(InviteMember) = "invite";
     /// Puts a member out.
     Kick(OnMember) = "kick";
     /// Puts a user out for good.
     Ban(OnMember) = "ban";
     /// Lets a banned user come back.
     Unban(OnMember) = "unban";
+    /// Takes a member's voice, for a time or until it is given back.
+    Mute(MuteMember) = "mute";
+    /// Gives it back.
+    Unmute(OnMember) = "unmute";
     /// Gives a member another role.
     Role(SetRole) = "role";
+    /// Makes a member the owner in one's own place.
+    Transfer(OnMember) = "transfer";
     /// Changes a room's settings.
     Update(UpdateRoom) = "update";
 }

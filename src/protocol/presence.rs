@@ -33,8 +33,8 @@ struct Connected {
 pub struct Devices {
     sessions: BTreeMap<u64, Connected>,
     offline_debounce_ms: u64,
-    /// What contacts were told last, and when.
-    told: PresenceState,
+    /// What contacts were told last, and when. None: a predecessor told them something that is not known.
+    told: Option<PresenceState>,
     told_at: Millis,
     /// When the last session went, while contacts have not been told.
     gone_at: Option<Millis>,
@@ -44,14 +44,13 @@ pub struct Devices {
 impl Devices {
     /// Nobody connected; contacts know nothing else.
     pub fn new(offline_debounce_ms: u64) -> Devices {
-        Devices { sessions: BTreeMap::new(), offline_debounce_ms, told: PresenceState::Offline, told_at: 0, gone_at: None, now: 0 }
+        Devices { sessions: BTreeMap::new(), offline_debounce_ms, told: Some(PresenceState::Offline), told_at: 0, gone_at: None, now: 0 }
     }
 
-    /// After a restart: contacts were told `told` by a predecessor. If no session announces itself within the debounce, they
-    /// are told that the user is offline.
-    pub fn rebuilt(offline_debounce_ms: u64, told: PresenceState, now: Millis) -> Devices {
-        let gone_at = (told != PresenceState::Offline).then_some(now);
-        Devices { told, told_at: now, gone_at, now, ..Devices::new(offline_debounce_ms) }
+    /// After a restart: what a predecessor told contacts is not known, so they are told whatever the sessions that announce themselves
+    /// say, a second later (the contacts announce themselves too); if none does within the debounce, that the user is offline.
+    pub fn rebuilt(offline_debounce_ms: u64, now: Millis) -> Devices {
+        Devices { told: None, told_at: now, gone_at: Some(now), now, ..Devices::new(offline_debounce_ms) }
     }
 
     /// A session begins (or is announced again) in a hub. `Offline` counts as online: it is connected.
@@ -97,20 +96,21 @@ impl Devices {
         if self.next_deadline().is_none_or(|due| due > self.now) {
             return Vec::new();
         }
-        (self.told, self.told_at) = (self.merged(), self.now);
+        let merged = self.merged();
+        (self.told, self.told_at) = (Some(merged), self.now);
         let last_seen = self.gone_at.take().map(Effect::SetLastSeen);
-        last_seen.into_iter().chain([Effect::Announce(self.told)]).collect()
+        last_seen.into_iter().chain([Effect::Announce(merged)]).collect()
     }
 
     /// When [`Devices::tick`] must be called next; none while there is nothing to tell.
     pub fn next_deadline(&self) -> Option<Millis> {
         let merged = self.merged();
-        if merged == self.told {
+        if self.told == Some(merged) {
             return None;
         }
         let paced = self.told_at + ANNOUNCE_EVERY_MS;
         Some(match (self.told, merged) {
-            (PresenceState::Offline, _) => self.now,
+            (Some(PresenceState::Offline), _) => self.now,
             (_, PresenceState::Offline) => paced.max(self.gone_at.unwrap_or(self.now) + self.offline_debounce_ms),
             _ => paced,
         })
@@ -127,9 +127,9 @@ impl Devices {
         self.sessions.values().map(|connected| connected.state).max_by_key(rank).unwrap_or_default()
     }
 
-    /// What contacts were told last.
+    /// What contacts were told last; what the user is, where that is not known.
     pub fn told(&self) -> PresenceState {
-        self.told
+        self.told.unwrap_or_else(|| self.merged())
     }
 
     /// When the user was last connected, while that has not been given as [`Effect::SetLastSeen`]: store it before ending.
@@ -228,13 +228,13 @@ mod tests {
     }
 
     #[test]
-    fn a_rebuilt_actor_tells_offline_if_nobody_comes_back() {
-        let mut devices = Devices::rebuilt(DEBOUNCE, Busy, 50_000);
+    fn a_rebuilt_actor_tells_what_is_announced_and_offline_if_nobody_comes_back() {
+        let mut devices = Devices::rebuilt(DEBOUNCE, 50_000);
         assert_eq!(devices.next_deadline(), Some(53_000));
         let mut other = devices.clone();
         assert_eq!(devices.tick(53_000), [SetLastSeen(50_000), Announce(Offline)]);
-        assert_eq!(other.connect(1, DeviceId(1), 1, Busy, 51_000), []);
-        assert_eq!(other.next_deadline(), None);
+        assert_eq!(other.connect(1, DeviceId(1), 1, Busy, 51_000), [Announce(Busy)], "whatever they were told before");
+        assert_eq!((other.next_deadline(), other.told()), (None, Busy));
     }
 
     #[derive(Clone, Copy, Debug)]

@@ -5,18 +5,27 @@
 //! It does no I/O: where it needs to know more (somebody's membership, an old message, an older part of the log), it says so
 //! ([`Decision::Need`]) and is asked again.
 
-use super::entry::{Body, Change, Edit, Entry, MemberChange, Message, Pin, React, Role, RoomChange, RoomKind, Target};
+use super::entry::{Body, Change, Entry, MemberChange, Role, RoomChange, RoomKind, Target};
 use super::ids::{ClientId, MessageId, Millis, RoomId, Seq, UserId};
-use super::ops::{Create, Request};
-use super::policy::{self, Act, Denied, Standing};
+use super::ops::{InviteMember, Request, UpdateRoom};
+use super::policy::{self, Act, Denied, Place, Restraint, Standing};
 use crate::error::{ApiError, Code};
+use people::People;
+use requests::plain_body;
+use slow::Spoken;
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
+
+mod people;
+mod requests;
+mod slow;
+
+pub use people::{STEPPED_DOWN, concerned, count, place_after};
+pub use requests::{creation, once, room_of};
 
 /// Entries that are kept in memory for finding repeats, authors and counts without reading the log.
 pub const WINDOW: usize = 1024;
-/// Memberships of a channel kept in memory.
-const KNOWN_MAX: usize = 10_000;
 /// Old messages kept in memory for edits, deletions, reactions and pins.
 const OLD_MAX: usize = 256;
 
@@ -91,6 +100,24 @@ pub enum Need {
     },
 }
 
+/// The limits that a decision is held against.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Seqs that may be searched for a repeat; further back the answer is `resync`.
+    pub repeat_window: u64,
+    /// Members that a group may have.
+    pub members_max: u64,
+}
+
+/// An invite link, as far as deciding on it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Who made it. It is worth what its maker may do now.
+    pub by: UserId,
+    /// The role of those who come by it.
+    pub role: Role,
+}
+
 /// What is to be done about a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
@@ -133,6 +160,14 @@ impl From<ApiError> for Halt {
     }
 }
 
+/// Who asks, at what time by the owner's clock.
+#[derive(Clone, Copy)]
+struct Caller {
+    user: UserId,
+    place: Place,
+    now: Millis,
+}
+
 /// A room's log and state, in-flight entries included. See the module.
 #[derive(Clone, Debug)]
 pub struct RoomLog {
@@ -140,11 +175,11 @@ pub struct RoomLog {
     kind: Option<RoomKind>,
     name: String,
     topic: String,
-    known: HashMap<UserId, Standing>,
-    /// `known` holds every member and ban (direct rooms and groups).
-    complete: bool,
-    members: u64,
-    owners: u64,
+    slow_mode_s: u32,
+    archived: bool,
+    unlisted: bool,
+    people: People,
+    spoken: Spoken,
     head: Seq,
     committed: Seq,
     n: u64,
@@ -153,7 +188,6 @@ pub struct RoomLog {
     old: HashMap<Seq, Old>,
     /// A filter may have changed texts.
     screened: bool,
-    uncommitted_members: Vec<(Seq, UserId)>,
 }
 
 /// A room's settings as the log has them.
@@ -165,6 +199,12 @@ pub struct Settings {
     pub name: String,
     /// What it is about.
     pub topic: String,
+    /// Seconds of slow mode; 0: none.
+    pub slow_mode_s: u32,
+    /// Nobody writes.
+    pub archived: bool,
+    /// Not in the directory of channels.
+    pub unlisted: bool,
     /// Members.
     pub members: u64,
     /// Owners.
@@ -176,17 +216,19 @@ pub struct Settings {
 }
 
 impl RoomLog {
-    /// A room as derived state has it, up to `settings.applied`. `known`: all members and bans, unless it is a channel.
-    pub fn new(room: RoomId, settings: Settings, known: impl IntoIterator<Item = (UserId, Standing)>) -> Self {
+    /// A room as derived state has it, up to `settings.applied`. `known`: all members, bans and mutes, unless it is a channel.
+    pub fn new(room: RoomId, settings: Settings, known: impl IntoIterator<Item = (UserId, Place)>) -> Self {
+        let complete = settings.kind != Some(RoomKind::Channel);
         RoomLog {
             room,
-            complete: settings.kind != Some(RoomKind::Channel),
+            people: People::new(known, complete, settings.members, settings.owners),
             kind: settings.kind,
             name: settings.name,
             topic: settings.topic,
-            known: known.into_iter().collect(),
-            members: settings.members,
-            owners: settings.owners,
+            slow_mode_s: settings.slow_mode_s,
+            archived: settings.archived,
+            unlisted: settings.unlisted,
+            spoken: Spoken::default(),
             head: settings.applied,
             committed: settings.applied,
             n: settings.n,
@@ -194,7 +236,6 @@ impl RoomLog {
             by_cid: HashMap::new(),
             old: HashMap::new(),
             screened: false,
-            uncommitted_members: Vec::new(),
         }
     }
 
@@ -227,8 +268,11 @@ impl RoomLog {
             kind: self.kind,
             name: self.name.clone(),
             topic: self.topic.clone(),
-            members: self.members,
-            owners: self.owners,
+            slow_mode_s: self.slow_mode_s,
+            archived: self.archived,
+            unlisted: self.unlisted,
+            members: self.people.members,
+            owners: self.people.owners,
             applied: self.head,
             n: self.n,
         }
@@ -247,35 +291,30 @@ impl RoomLog {
     }
     /// Members.
     pub fn members(&self) -> u64 {
-        self.members
+        self.people.members
     }
     /// Everybody known to be a member (in groups and direct rooms: all members).
     pub fn known_members(&self) -> impl Iterator<Item = UserId> + '_ {
-        self.known.iter().filter(|(_, s)| matches!(s, Standing::Member(_))).map(|(u, _)| *u)
+        self.people.known_members()
     }
 
     /// Everything up to `seq` is committed.
     pub fn commit(&mut self, seq: Seq) {
         self.committed = self.committed.max(seq);
-        let committed = self.committed;
-        self.uncommitted_members.retain(|(s, _)| *s > committed);
+        self.people.commit(self.committed);
     }
 
-    /// A user's standing, where it is known.
-    pub fn standing(&self, user: UserId) -> Option<Standing> {
-        self.known.get(&user).copied().or(self.complete.then_some(Standing::Stranger))
+    /// A user's place, where it is known.
+    pub fn place(&self, user: UserId) -> Option<Place> {
+        self.people.place(user)
     }
     /// Whether an entry that is not yet committed changes the user's membership: then who asks must wait.
     pub fn standing_in_flight(&self, user: UserId) -> bool {
-        self.uncommitted_members.iter().any(|(_, u)| *u == user)
+        self.people.is_in_flight(user)
     }
     /// Answers [`Need::Standing`].
-    pub fn learn_standing(&mut self, user: UserId, standing: Standing) {
-        if self.known.len() >= KNOWN_MAX {
-            self.known.clear();
-        }
-        // An entry that was numbered meanwhile knows better.
-        self.known.entry(user).or_insert(standing);
+    pub fn learn_place(&mut self, user: UserId, place: Place) {
+        self.people.learn(user, place);
     }
     /// Answers [`Need::Old`].
     pub fn learn_old(&mut self, seq: Seq, old: Old) {
@@ -298,26 +337,27 @@ impl RoomLog {
         }
     }
 
-    /// What is to be done about `request` of `user`, who is known to exist. `searched`: the entries before the window were searched
-    /// from the request's `since` on, with this result. `repeat_window`: how far back a search may go.
-    pub fn decide(&self, user: UserId, request: &Request, searched: Option<Option<Recent>>, repeat_window: u64) -> Decision {
+    /// What is to be done about `request` of `user`, who is known to exist, at `now` by the owner's clock: the time that the entry
+    /// will carry. `searched`: the entries before the window were searched from the request's `since` on, with this result.
+    pub fn decide(&self, user: UserId, request: &Request, now: Millis, searched: Option<Option<Recent>>, bounds: Bounds) -> Decision {
         if self.kind.is_none() {
             return Decision::Refuse(not_found());
         }
         if user == UserId::SERVER {
-            return self.once_only(user, request, self.body_of_server(request), searched, repeat_window);
+            return self.once_only(user, request, self.body_of_server(request), searched, bounds);
         }
-        let Some(standing) = self.standing(user) else { return Decision::Need(Need::Standing(user)) };
+        let Some(place) = self.place(user) else { return Decision::Need(Need::Standing(user)) };
+        let caller = Caller { user, place, now };
         // Who may not see the room learns nothing, also not whether a client id was used in it.
-        if let Err(e) = self.check(standing, Act::Read)
-            && !(matches!(request, Request::Join(_)) && matches!(standing, Standing::Stranger))
+        if let Err(e) = self.check(caller, Act::Read)
+            && !(matches!(request, Request::Join(_)) && matches!(place.standing, Standing::Stranger))
         {
             return match request {
-                Request::Leave(_) => self.left_before(user, request, searched, repeat_window, e),
+                Request::Leave(_) => self.left_before(user, request, searched, bounds, e),
                 _ => Decision::Refuse(e),
             };
         }
-        self.once_only(user, request, self.body_of(user, standing, request), searched, repeat_window)
+        self.once_only(user, request, self.body_of(caller, request, bounds), searched, bounds)
     }
 
     /// Numbers a body unless the request was carried out before: a resend is answered as it was the first time, even when the same request
@@ -328,7 +368,7 @@ impl RoomLog {
         request: &Request,
         body: Result<Body, Halt>,
         searched: Option<Option<Recent>>,
-        repeat_window: u64,
+        bounds: Bounds,
     ) -> Decision {
         let body = match body {
             Ok(body) => Ok(body),
@@ -336,10 +376,28 @@ impl RoomLog {
             Err(other) => return other.into(),
         };
         let Some((cid, since)) = once(request) else { return body.map_or_else(Decision::Refuse, |_| Decision::Done) };
-        match self.repeat(user, cid, since, searched, repeat_window) {
+        match self.repeat(user, cid, since, searched, bounds) {
             Err(halt) => halt.into(),
             Ok(Some(first)) => self.same(request, user, first),
             Ok(None) => body.map_or_else(Decision::Refuse, Decision::Append),
+        }
+    }
+
+    /// What is to be done about `user`, who comes by an invite link. Who is in already has what it wanted.
+    pub fn admit(&self, user: UserId, link: Link, now: Millis, bounds: Bounds) -> Decision {
+        let Some(kind) = self.kind else { return Decision::Refuse(no_invite()) };
+        let (Some(place), maker) = (self.place(user), self.place(link.by)) else { return Decision::Need(Need::Standing(user)) };
+        let Some(maker) = maker else { return Decision::Need(Need::Standing(link.by)) };
+        let maker = Caller { user: link.by, place: maker, now };
+        match (place.standing, self.check(maker, Act::Invite { as_role: link.role })) {
+            (Standing::Member(_), _) => Decision::Done,
+            (Standing::Banned, _) | (_, Err(_)) => Decision::Refuse(no_invite()),
+            (Standing::Stranger, Ok(())) if kind == RoomKind::Channel => Decision::Subscribe(user, Some(link.role)),
+            (Standing::Stranger, Ok(())) if self.people.members >= bounds.members_max => Decision::Refuse(full()),
+            (Standing::Stranger, Ok(())) => Decision::Append(Body::Member(MemberChange {
+                link_by: Some(link.by),
+                ..MemberChange::new(user, Change::Join, Some(link.role))
+            })),
         }
     }
 
@@ -353,9 +411,9 @@ impl RoomLog {
 
     /// A leave of somebody who is not in: perhaps it is a resend. If not: gone already is what was wanted of a channel, and of a hidden
     /// room nothing is said, not even how long its log is.
-    fn left_before(&self, user: UserId, request: &Request, searched: Option<Option<Recent>>, window: u64, denied: ApiError) -> Decision {
+    fn left_before(&self, user: UserId, request: &Request, searched: Option<Option<Recent>>, bounds: Bounds, denied: ApiError) -> Decision {
         let Some((cid, since)) = once(request) else { return Decision::Refuse(denied) };
-        match self.repeat(user, cid, since, searched, window) {
+        match self.repeat(user, cid, since, searched, bounds) {
             Ok(Some(first)) => self.same(request, user, first),
             Err(Halt::Need(need)) => Decision::Need(need),
             _ if self.kind == Some(RoomKind::Channel) => Decision::Done,
@@ -381,7 +439,7 @@ impl RoomLog {
         cid: ClientId,
         since: Seq,
         searched: Option<Option<Recent>>,
-        repeat_window: u64,
+        bounds: Bounds,
     ) -> Result<Option<Recent>, Halt> {
         if crate::sabotage::is("forget_client_id") {
             return Ok(None);
@@ -399,7 +457,7 @@ impl RoomLog {
         }
         match searched {
             Some(found) => Ok(found),
-            None if self.head - since > repeat_window => {
+            None if self.head - since > bounds.repeat_window => {
                 let text = format!("since {since} is too far behind the room's head {}: resume, then look for the client id", self.head);
                 Err(Halt::Refuse(ApiError::new(Code::Resync, text)))
             }
@@ -412,17 +470,40 @@ impl RoomLog {
         self.window.get(seq.checked_sub(first)? as usize)
     }
 
-    fn check(&self, standing: Standing, act: Act) -> Result<(), ApiError> {
+    fn check(&self, caller: Caller, act: Act) -> Result<(), ApiError> {
         let Some(kind) = self.kind else { return Err(not_found()) };
-        policy::allows(kind, standing, act).map_err(|denied| match denied {
+        let muted_until = caller.place.muted_until;
+        let restraint = Restraint { archived: self.archived, muted: caller.place.is_muted(caller.now) };
+        policy::allows_now(kind, caller.place.standing, restraint, act).map_err(|denied| match denied {
             Denied::Hidden => not_found(),
             Denied::Forbidden => ApiError::new(Code::Forbidden, "your role in this room does not allow that"),
+            Denied::Archived => ApiError::new(Code::Forbidden, "this room is archived; an admin may open it again"),
+            Denied::Muted => ApiError::new(Code::Forbidden, format!("you may read here and not write, until {muted_until}")),
         })
     }
 
+    /// The pause that slow mode asks of a member after each message.
+    fn pause(&self, caller: Caller) -> Result<(), ApiError> {
+        if self.slow_mode_s == 0 || self.check(caller, Act::SkipSlowMode).is_ok() {
+            return Ok(());
+        }
+        match self.spoken.wait(caller.user, caller.now, self.slow_mode_ms()) {
+            None => Ok(()),
+            Some(wait) => {
+                let text = format!("slow mode: one message every {} s in this room", self.slow_mode_s);
+                Err(ApiError::after(Code::RateLimited, text, Duration::from_millis(wait)))
+            }
+        }
+    }
+
+    fn slow_mode_ms(&self) -> Millis {
+        Millis::from(self.slow_mode_s) * 1_000
+    }
+
     /// The body that a request becomes, if the caller may.
-    fn body_of(&self, user: UserId, standing: Standing, request: &Request) -> Result<Body, Halt> {
-        let may = |act| self.check(standing, act).map_err(Halt::Refuse);
+    fn body_of(&self, caller: Caller, request: &Request, bounds: Bounds) -> Result<Body, Halt> {
+        let user = caller.user;
+        let may = |act| self.check(caller, act).map_err(Halt::Refuse);
         match request {
             Request::Send(send) => {
                 may(Act::Send)?;
@@ -431,6 +512,7 @@ impl RoomLog {
                         return Err(Halt::Refuse(ApiError::new(Code::Invalid, format!("there is no message {seq} to answer"))));
                     }
                 }
+                self.pause(caller)?;
             }
             Request::Edit(edit) => {
                 let old = self.target(edit.seq)?;
@@ -451,72 +533,116 @@ impl RoomLog {
                 may(Act::Pin)?;
                 self.target(pin.seq)?;
             }
+            Request::Update(UpdateRoom { archived: Some(false), .. }) => may(Act::Unarchive)?,
             Request::Update(_) => may(Act::UpdateRoom)?,
             Request::Typing(_) => may(Act::Typing)?,
             Request::Cursor(_) => may(Act::MoveCursor)?,
-            Request::Join(_) => return Err(self.join(user, standing)),
-            Request::Leave(_) => self.leave(user, standing)?,
-            Request::Invite(r) => self.invite(standing, r.user)?,
-            Request::Kick(r) => match self.other(r.user)? {
-                Standing::Member(target) => may(Act::Kick { target })?,
-                _ => return Err(Halt::Refuse(no_member())),
-            },
-            Request::Ban(r) => match self.other(r.user)? {
-                Standing::Member(target) => may(Act::Ban { target: Some(target) })?,
-                Standing::Stranger => may(Act::Ban { target: None })?,
-                Standing::Banned => return Err(Halt::Refuse(ApiError::new(Code::Conflict, "the user is banned already"))),
-            },
-            Request::Unban(r) => {
-                may(Act::Unban)?;
-                if self.other(r.user)? != Standing::Banned {
-                    return Err(Halt::Refuse(ApiError::new(Code::Conflict, "the user is not banned")));
-                }
+            Request::Join(_) => return Err(self.join(caller)),
+            Request::Leave(_) => self.leave(caller)?,
+            Request::Invite(r) => self.invite(caller, r, bounds)?,
+            Request::Kick(_) | Request::Ban(_) | Request::Unban(_) | Request::Mute(_) | Request::Unmute(_) => {
+                self.govern(caller, request)?
             }
-            Request::Role(r) => {
-                let Standing::Member(target) = self.other(r.user)? else { return Err(Halt::Refuse(no_member())) };
-                may(Act::SetRole { target, to: r.role })?;
-                if target == Role::Owner && r.role != Role::Owner && self.owners <= 1 {
-                    return Err(Halt::Refuse(last_owner()));
-                }
-            }
+            Request::Role(_) | Request::Transfer(_) => self.promote(caller, request)?,
             _ => return Err(Halt::Refuse(ApiError::new(Code::UnknownOp, "not a request on a room"))),
         }
         Ok(plain_body(request, user).unwrap_or(Body::Unknown))
     }
 
-    fn other(&self, user: UserId) -> Result<Standing, Halt> {
-        self.standing(user).ok_or(Halt::Need(Need::Standing(user)))
+    fn other(&self, user: UserId) -> Result<Place, Halt> {
+        self.place(user).ok_or(Halt::Need(Need::Standing(user)))
     }
 
-    fn join(&self, user: UserId, standing: Standing) -> Halt {
-        match (self.check(standing, Act::Join), standing) {
-            (Err(e), _) => Halt::Refuse(e),
-            (Ok(()), Standing::Member(_)) => Halt::Done,
-            (Ok(()), _) => Halt::Subscribe(user, Some(Role::Member)),
-        }
+    fn member(&self, user: UserId) -> Result<(Role, Place), Halt> {
+        let place = self.other(user)?;
+        if let Standing::Member(role) = place.standing { Ok((role, place)) } else { Err(Halt::Refuse(no_member())) }
     }
 
-    fn leave(&self, user: UserId, standing: Standing) -> Result<(), Halt> {
-        let Standing::Member(role) = standing else {
-            // Decided before (`left_before`).
-            return Err(Halt::Done);
-        };
-        self.check(standing, Act::Leave)?;
-        if role == Role::Owner && self.owners <= 1 && self.members > 1 {
-            return Err(Halt::Refuse(last_owner()));
-        }
-        match self.kind {
-            Some(RoomKind::Channel) => Err(Halt::Subscribe(user, None)),
+    /// Whether the caller may take another's place or voice, or give it back.
+    fn govern(&self, caller: Caller, request: &Request) -> Result<(), Halt> {
+        let may = |act| self.check(caller, act).map_err(Halt::Refuse);
+        let conflict = |text| Err(Halt::Refuse(ApiError::new(Code::Conflict, text)));
+        match request {
+            Request::Kick(r) => may(Act::Kick { target: self.member(r.user)?.0 }),
+            Request::Ban(r) => match self.other(r.user)?.standing {
+                Standing::Member(target) => may(Act::Ban { target: Some(target) }),
+                Standing::Stranger => may(Act::Ban { target: None }),
+                Standing::Banned => conflict("the user is banned already"),
+            },
+            Request::Unban(r) => {
+                may(Act::Unban)?;
+                if self.other(r.user)?.standing == Standing::Banned { Ok(()) } else { conflict("the user is not banned") }
+            }
+            Request::Mute(r) => {
+                may(Act::Mute { target: self.member(r.user)?.0 })?;
+                if r.until.is_none_or(|until| until > caller.now) {
+                    Ok(())
+                } else {
+                    Err(Halt::Refuse(ApiError::new(Code::Invalid, "until: the mute would be over already")))
+                }
+            }
+            Request::Unmute(r) => {
+                let (target, place) = self.member(r.user)?;
+                may(Act::Mute { target })?;
+                if place.is_muted(caller.now) { Ok(()) } else { conflict("the user is not muted") }
+            }
             _ => Ok(()),
         }
     }
 
-    fn invite(&self, standing: Standing, user: UserId) -> Result<(), Halt> {
-        self.check(standing, Act::Invite { as_role: Role::Member })?;
-        match (self.other(user)?, self.kind) {
+    /// Whether the caller may give another the role, or its own place.
+    fn promote(&self, caller: Caller, request: &Request) -> Result<(), Halt> {
+        match request {
+            Request::Role(r) => {
+                let (target, _) = self.member(r.user)?;
+                self.check(caller, Act::SetRole { target, to: r.role })?;
+                if target == Role::Owner && r.role != Role::Owner && self.people.owners <= 1 {
+                    return Err(Halt::Refuse(last_owner()));
+                }
+            }
+            Request::Transfer(r) => {
+                self.check(caller, Act::Transfer)?;
+                self.member(r.user)?;
+                if r.user == caller.user {
+                    return Err(Halt::Refuse(ApiError::new(Code::Conflict, "the room is yours already")));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn join(&self, caller: Caller) -> Halt {
+        match (self.check(caller, Act::Join), caller.place.standing) {
+            (Err(e), _) => Halt::Refuse(e),
+            (Ok(()), Standing::Member(_)) => Halt::Done,
+            (Ok(()), _) => Halt::Subscribe(caller.user, Some(Role::Member)),
+        }
+    }
+
+    fn leave(&self, caller: Caller) -> Result<(), Halt> {
+        let Standing::Member(role) = caller.place.standing else {
+            // Decided before (`left_before`).
+            return Err(Halt::Done);
+        };
+        self.check(caller, Act::Leave)?;
+        if role == Role::Owner && self.people.owners <= 1 && self.people.members > 1 {
+            return Err(Halt::Refuse(last_owner()));
+        }
+        match self.kind {
+            Some(RoomKind::Channel) => Err(Halt::Subscribe(caller.user, None)),
+            _ => Ok(()),
+        }
+    }
+
+    fn invite(&self, caller: Caller, invite: &InviteMember, bounds: Bounds) -> Result<(), Halt> {
+        let as_role = invite.role.unwrap_or(Role::Member);
+        self.check(caller, Act::Invite { as_role })?;
+        match (self.other(invite.user)?.standing, self.kind) {
             (Standing::Member(_), _) => Err(Halt::Refuse(ApiError::new(Code::Conflict, "the user is a member already"))),
             (Standing::Banned, _) => Err(Halt::Refuse(ApiError::new(Code::Forbidden, "the user is banned here; unban first"))),
-            (Standing::Stranger, Some(RoomKind::Channel)) => Err(Halt::Subscribe(user, Some(Role::Member))),
+            (Standing::Stranger, Some(RoomKind::Channel)) => Err(Halt::Subscribe(invite.user, Some(as_role))),
+            (Standing::Stranger, _) if self.people.members >= bounds.members_max => Err(Halt::Refuse(full())),
             (Standing::Stranger, _) => Ok(()),
         }
     }
@@ -548,7 +674,7 @@ impl RoomLog {
 
     /// A subscription was written: membership of a channel without an entry.
     pub fn subscribed(&mut self, user: UserId, role: Option<Role>) {
-        self.put(user, role.map_or(Standing::Stranger, Standing::Member));
+        self.people.stands(user, role.map_or(Standing::Stranger, Standing::Member));
     }
 
     fn take(&mut self, entry: &Entry) {
@@ -557,10 +683,7 @@ impl RoomLog {
         self.n = entry.n;
         match &entry.body {
             Body::Room(change) => self.change_room(change),
-            Body::Member(change) => {
-                self.put(change.user, standing_after(change));
-                self.uncommitted_members.push((entry.seq, change.user));
-            }
+            Body::Member(change) => self.people.take(entry.seq, entry.by, change),
             Body::Delete(target) => self.mark_deleted(target.seq, entry.by),
             _ => {}
         }
@@ -582,7 +705,7 @@ impl RoomLog {
         if let Some(kind) = change.kind {
             self.kind = Some(kind);
             // A room's first entry names all its members, so everybody is known, in a channel too until some subscribe.
-            self.complete = kind != RoomKind::Channel;
+            self.people.complete = kind != RoomKind::Channel;
         }
         if let Some(name) = &change.name {
             self.name.clone_from(name);
@@ -590,24 +713,25 @@ impl RoomLog {
         if let Some(topic) = &change.topic {
             self.topic.clone_from(topic);
         }
+        self.archived = change.archived.unwrap_or(self.archived);
+        self.unlisted = change.unlisted.unwrap_or(self.unlisted);
+        if let Some(seconds) = change.slow_mode_s {
+            self.slow_mode_s = seconds;
+            self.spoken.clear();
+            if seconds > 0 {
+                let pause = self.slow_mode_ms();
+                self.window.iter().filter(|r| r.message).for_each(|r| self.spoken.note(r.by, r.at, pause));
+            }
+        }
         for (user, role) in &change.members {
-            self.put(*user, Standing::Member(*role));
+            self.people.stands(*user, Standing::Member(*role));
         }
     }
 
-    fn put(&mut self, user: UserId, standing: Standing) {
-        let count = |s: Option<Standing>| match s {
-            Some(Standing::Member(Role::Owner)) => (1, 1),
-            Some(Standing::Member(_)) => (1, 0),
-            _ => (0, 0),
-        };
-        let (was, now) = (count(self.known.get(&user).copied()), count(Some(standing)));
-        self.members = self.members + now.0 - was.0.min(self.members);
-        self.owners = self.owners + now.1 - was.1.min(self.owners);
-        self.known.insert(user, standing);
-    }
-
     fn push_recent(&mut self, recent: Recent) {
+        if self.slow_mode_s > 0 && recent.message {
+            self.spoken.note(recent.by, recent.at, self.slow_mode_ms());
+        }
         if let Some(cid) = recent.cid {
             self.by_cid.insert((recent.by, cid), recent.seq);
         }
@@ -628,91 +752,16 @@ impl RoomLog {
     }
 }
 
-/// The standing after a change of membership.
-pub fn standing_after(change: &MemberChange) -> Standing {
-    match change.change {
-        Change::Join | Change::Invite | Change::Role => Standing::Member(change.role.unwrap_or(Role::Member)),
-        Change::Leave | Change::Kick | Change::Unban => Standing::Stranger,
-        Change::Ban => Standing::Banned,
-    }
-}
-
-/// The first entry of a room: its creator is the owner (both are members of a direct room).
-pub fn creation(by: UserId, create: &Create) -> Body {
-    let (own, rest) = match create.kind {
-        RoomKind::Direct => (Role::Member, Role::Member),
-        _ => (Role::Owner, Role::Member),
-    };
-    let mut members = vec![(by, own)];
-    members.extend(create.members.iter().filter(|u| **u != by).map(|u| (*u, rest)));
-    Body::Room(RoomChange { kind: Some(create.kind), name: create.name.clone(), topic: create.topic.clone(), members })
-}
-
-/// The client id and `since` of a request that becomes an entry.
-pub fn once(request: &Request) -> Option<(ClientId, Seq)> {
-    Some(match request {
-        Request::Send(r) => (r.cid, r.since),
-        Request::Edit(r) => (r.cid, r.since),
-        Request::Delete(r) => (r.cid, r.since),
-        Request::React(r) => (r.cid, r.since),
-        Request::Pin(r) => (r.cid, r.since),
-        Request::Join(r) | Request::Leave(r) => (r.cid, r.since),
-        Request::Invite(r) | Request::Kick(r) | Request::Ban(r) | Request::Unban(r) => (r.cid, r.since),
-        Request::Role(r) => (r.cid, r.since),
-        Request::Update(r) => (r.cid, r.since),
-        _ => return None,
-    })
-}
-
-/// The room that a request is about, for requests that its owner answers.
-pub fn room_of(request: &Request) -> Option<RoomId> {
-    Some(match request {
-        Request::Send(r) => r.room,
-        Request::Edit(r) => r.room,
-        Request::Delete(r) => r.room,
-        Request::React(r) => r.room,
-        Request::Pin(r) => r.room,
-        Request::Join(r) | Request::Leave(r) => r.room,
-        Request::Invite(r) | Request::Kick(r) | Request::Ban(r) | Request::Unban(r) => r.room,
-        Request::Role(r) => r.room,
-        Request::Update(r) => r.room,
-        Request::Typing(r) => r.room,
-        Request::Cursor(r) => r.room,
-        _ => return None,
-    })
-}
-
-/// The body that a request becomes, whoever may or may not send it: a function of the request alone, so that a resend
-/// has the same one.
-fn plain_body(request: &Request, user: UserId) -> Option<Body> {
-    let member = |user, change, role| Body::Member(MemberChange { user, change, role });
-    Some(match request {
-        Request::Send(r) => Body::Message(Message {
-            text: r.text.clone(),
-            reply_to: r.reply_to,
-            thread: r.thread,
-            mentions: r.mentions.clone(),
-            attachments: r.attachments.clone(),
-            data: r.data.clone(),
-        }),
-        Request::Edit(r) => Body::Edit(Edit { seq: r.seq, text: r.text.clone(), mentions: r.mentions.clone() }),
-        Request::Delete(r) => Body::Delete(Target { seq: r.seq }),
-        Request::React(r) => Body::React(React { seq: r.seq, emoji: r.emoji.clone(), on: r.on }),
-        Request::Pin(r) => Body::Pin(Pin { seq: r.seq, on: r.on }),
-        Request::Leave(_) => member(user, Change::Leave, None),
-        Request::Invite(r) => member(r.user, Change::Invite, Some(Role::Member)),
-        Request::Kick(r) => member(r.user, Change::Kick, None),
-        Request::Ban(r) => member(r.user, Change::Ban, None),
-        Request::Unban(r) => member(r.user, Change::Unban, None),
-        Request::Role(r) => member(r.user, Change::Role, Some(r.role)),
-        Request::Update(r) => Body::Room(RoomChange { name: r.name.clone(), topic: r.topic.clone(), ..RoomChange::default() }),
-        _ => return None,
-    })
-}
-
 /// "Not there, or not for you": the two look alike.
 pub fn not_found() -> ApiError {
     ApiError::new(Code::NotFound, "there is no such room, or you are not in it")
+}
+/// An invite that is not there, is over, or was made by somebody who may not invite any more: all look alike.
+pub fn no_invite() -> ApiError {
+    ApiError::new(Code::NotFound, "there is no such invite, or it is over")
+}
+fn full() -> ApiError {
+    ApiError::new(Code::Conflict, "the group has as many members as it may")
 }
 fn no_member() -> ApiError {
     ApiError::new(Code::NotFound, "the user is not a member of this room")

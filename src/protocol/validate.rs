@@ -2,7 +2,7 @@
 //!
 //! Whether the room is there, who is a member and who may do what is decided by those who hold that state.
 
-use super::entry::{Attachment, RoomKind};
+use super::entry::{Attachment, FOREVER, RoomKind};
 use super::ids::{Seq, UserId};
 use super::ops::*;
 use crate::error::{ApiError, Code};
@@ -20,6 +20,8 @@ pub const EMOJI_BYTES_MAX: usize = 64;
 pub const URL_BYTES_MAX: usize = 2_048;
 /// Bytes of an attachment's name, and of its media type.
 pub const LABEL_BYTES_MAX: usize = 255;
+/// Seconds of slow mode: six hours.
+pub const SLOW_MODE_S_MAX: u32 = 6 * 3_600;
 /// Bytes of an access token.
 pub const TOKEN_BYTES_MAX: usize = 4_096;
 /// Rooms of one page of a resume.
@@ -66,6 +68,10 @@ impl Request {
             }
             Request::Ping(_) | Request::Typing(_) | Request::Join(_) | Request::Leave(_) => Ok(()),
             Request::Invite(_) | Request::Kick(_) | Request::Ban(_) | Request::Unban(_) | Request::Role(_) => Ok(()),
+            Request::Unmute(_) | Request::Transfer(_) => Ok(()),
+            Request::Mute(mute) => require(mute.until.is_none_or(|until| (1..=FOREVER).contains(&until)), || {
+                format!("until: milliseconds since 1970, at most {FOREVER}")
+            }),
             Request::Send(send) => message(send, limits),
             Request::Edit(edit) => {
                 seq("seq", Some(edit.seq))?;
@@ -90,11 +96,7 @@ impl Request {
             Request::Members(members) => page(members.limit, MEMBERS_PAGE_MAX),
             Request::Resume(resume) => resume_page(resume),
             Request::Create(create) => new_room(create, limits),
-            Request::Update(update) => {
-                require(update.name.is_some() || update.topic.is_some(), || "give `name`, `topic` or both".into())?;
-                update.name.as_deref().map_or(Ok(()), name)?;
-                update.topic.as_deref().map_or(Ok(()), topic)
-            }
+            Request::Update(update) => settings(update),
         }
     }
 }
@@ -217,6 +219,15 @@ fn resume_page(resume: &Resume) -> Verdict {
         Some(twice) => Err(ApiError::new(Code::Invalid, format!("rooms: room {} is named twice", twice.room))),
         None => Ok(()),
     }
+}
+
+fn settings(update: &UpdateRoom) -> Verdict {
+    let UpdateRoom { name: called, topic: about, slow_mode_s, archived, unlisted, .. } = update;
+    let something = called.is_some() || about.is_some() || slow_mode_s.is_some() || archived.is_some() || unlisted.is_some();
+    require(something, || "give one of `name`, `topic`, `slow_mode_s`, `archived` and `unlisted`".into())?;
+    called.as_deref().map_or(Ok(()), name)?;
+    about.as_deref().map_or(Ok(()), topic)?;
+    require(slow_mode_s.is_none_or(|s| s <= SLOW_MODE_S_MAX), || format!("slow_mode_s: at most {SLOW_MODE_S_MAX}"))
 }
 
 fn new_room(create: &Create, limits: &Limits) -> Verdict {

@@ -3,11 +3,12 @@
 //! Deriving is idempotent by (room, seq): applied twice, or from an older row again, the result is the same, because every
 //! fold keeps the seq that caused it and an older cause never overwrites a newer one.
 
+use super::directory::{self, Listing};
 use super::{Effect, FoldRow, MemberRow, RoomRow};
-use crate::protocol::entry::{Body, Change, Entry, React, Role, RoomChange, RoomKind};
-use crate::protocol::ids::{RoomId, Seq, UserId};
-use crate::protocol::policy::Standing;
-use crate::protocol::roomlog::standing_after;
+use crate::protocol::entry::{Body, Change, Entry, MemberChange, React, Role, RoomChange, RoomKind};
+use crate::protocol::ids::{Millis, RoomId, Seq, UserId};
+use crate::protocol::policy::{Place, Standing};
+use crate::protocol::roomlog::{STEPPED_DOWN, count, place_after};
 use std::collections::{BTreeMap, HashMap};
 
 /// Different emoji on one message at most.
@@ -30,9 +31,9 @@ pub fn folds_into(body: &Body) -> Option<Seq> {
 #[derive(Clone, Debug)]
 pub struct Deriving {
     row: RoomRow,
-    /// Roles where known, for counting members.
     effects: Vec<Effect>,
     folds: BTreeMap<Seq, FoldRow>,
+    listings: BTreeMap<Vec<u8>, Listing>,
 }
 
 /// A room that has no entries applied yet.
@@ -50,21 +51,23 @@ pub fn blank(room: RoomId) -> RoomRow {
         n: 0,
         at: 0,
         last_message: 0,
+        slow_mode_s: 0,
+        archived: false,
+        unlisted: false,
     }
 }
 
 impl Deriving {
     /// Begins with the room's row and the fold rows of all messages that the entries fold into.
     pub fn new(row: RoomRow, folds: HashMap<Seq, FoldRow>) -> Self {
-        Deriving { row, effects: Vec::new(), folds: folds.into_iter().collect() }
+        Deriving { row, effects: Vec::new(), folds: folds.into_iter().collect(), listings: BTreeMap::new() }
     }
 
-    /// Applies the next entry. `was` is the standing of the user whose membership it changes, before it.
-    pub fn apply(&mut self, entry: &Entry, was: Option<Standing>) {
+    /// Applies the next entry. `was` is the place of the user whose membership it changes, before it.
+    pub fn apply(&mut self, entry: &Entry, was: Option<Place>) {
         if entry.seq <= self.row.applied {
             return;
         }
-        let room = self.row.room;
         match &entry.body {
             Body::Message(message) => {
                 self.row.last_message = entry.seq;
@@ -80,15 +83,22 @@ impl Deriving {
             Body::Delete(target) => {
                 let fold = self.folds.entry(target.seq).or_default();
                 *fold = FoldRow { deleted: Some(fold.deleted.unwrap_or(entry.seq)), ..FoldRow::default() };
+                self.effects.push(Effect::Pin(self.row.room, target.seq, false));
             }
             Body::React(react) => react_to(self.folds.entry(react.seq).or_default(), entry.by, react),
-            Body::Pin(pin) => self.folds.entry(pin.seq).or_default().pinned = pin.on.then_some(entry.seq),
-            Body::Member(change) => {
-                let now = standing_after(change);
-                self.count(was, now);
-                self.member(room, change.user, now, entry.seq, change.change);
+            Body::Pin(pin) => {
+                let fold = self.folds.entry(pin.seq).or_default();
+                // A pin that comes again after the deletion that followed it pins nothing.
+                let on = pin.on && fold.deleted.is_none();
+                fold.pinned = on.then_some(entry.seq);
+                self.effects.push(Effect::Pin(self.row.room, pin.seq, on));
             }
-            Body::Room(change) => self.change_room(entry, change),
+            Body::Member(change) => self.change_member(entry, was, change),
+            Body::Room(change) => {
+                let listed = directory::key(&self.row);
+                self.change_room(entry, change);
+                self.list(listed, entry.seq);
+            }
             Body::Call(_) | Body::Unknown => {}
         }
         self.row.applied = entry.seq;
@@ -110,44 +120,60 @@ impl Deriving {
         if let Some(topic) = &change.topic {
             self.row.topic.clone_from(topic);
         }
+        self.row.slow_mode_s = change.slow_mode_s.unwrap_or(self.row.slow_mode_s);
+        self.row.archived = change.archived.unwrap_or(self.row.archived);
+        self.row.unlisted = change.unlisted.unwrap_or(self.row.unlisted);
         if let (RoomKind::Direct, [(a, _), (b, _)]) = (self.row.kind, &change.members[..]) {
             self.row.pair = Some((*a.min(b), *a.max(b)));
         }
         for (user, role) in &change.members {
-            self.count(None, Standing::Member(*role));
-            self.effects.push(Effect::Member(self.row.room, MemberRow { user: *user, role: Some(*role), seq: entry.seq }));
+            self.put(*user, None, Standing::Member(*role).into(), entry.seq, entry.at);
         }
     }
 
-    fn member(&mut self, room: RoomId, user: UserId, now: Standing, seq: Seq, change: Change) {
-        self.effects.push(match now {
-            Standing::Member(role) => Effect::Member(room, MemberRow { user, role: Some(role), seq }),
-            Standing::Banned => Effect::Member(room, MemberRow { user, role: None, seq }),
-            Standing::Stranger => {
-                debug_assert!(matches!(change, Change::Leave | Change::Kick | Change::Unban));
-                Effect::NoMember(room, user)
-            }
+    /// The directory after a change of the room: where it was listed, where it is now. Never both for one key (ownership rule 11).
+    fn list(&mut self, was: Option<Vec<u8>>, seq: Seq) {
+        let now = directory::key(&self.row);
+        if let Some(key) = was.filter(|key| now.as_ref() != Some(key)) {
+            self.listings.insert(key, Listing { seq, room: None });
+        }
+        if let Some(key) = now {
+            self.listings.insert(key, Listing { seq, room: Some(self.row.room) });
+        }
+    }
+
+    fn change_member(&mut self, entry: &Entry, was: Option<Place>, change: &MemberChange) {
+        if change.change == Change::Unknown {
+            return;
+        }
+        let now = place_after(was.unwrap_or(Place::NONE), change);
+        self.put(change.user, was, now, entry.seq, entry.at);
+        if change.change == Change::Transfer {
+            self.put(entry.by, Some(Standing::Member(Role::Owner).into()), STEPPED_DOWN, entry.seq, entry.at);
+        }
+    }
+
+    fn put(&mut self, user: UserId, was: Option<Place>, now: Place, seq: Seq, at: Millis) {
+        let (before, after) = (count(was.map(|p| p.standing)), count(Some(now.standing)));
+        self.row.members = (self.row.members + after.0).saturating_sub(before.0);
+        self.row.owners = (self.row.owners + after.1).saturating_sub(before.1);
+        let room = self.row.room;
+        self.effects.push(match MemberRow::of(user, now, seq, at) {
+            Some(row) => Effect::Member(room, row),
+            None => Effect::NoMember(room, user),
         });
     }
 
-    fn count(&mut self, was: Option<Standing>, now: Standing) {
-        let of = |s: Option<Standing>| match s {
-            Some(Standing::Member(Role::Owner)) => (1, 1),
-            Some(Standing::Member(_)) => (1, 0),
-            _ => (0, 0),
-        };
-        let (was, now) = (of(was), of(Some(now)));
-        self.row.members = (self.row.members + now.0).saturating_sub(was.0);
-        self.row.owners = (self.row.owners + now.1).saturating_sub(was.1);
+    /// A channel's subscription began or ended: no entry, but the same rows. A mute goes on over both.
+    pub fn subscribe(&mut self, user: UserId, was: Option<Place>, role: Option<Role>, seq: Seq) {
+        let standing = role.map_or(Standing::Stranger, Standing::Member);
+        let now = Place { standing, ..was.unwrap_or(Place::NONE) };
+        self.put(user, was, now, seq, self.row.at);
     }
 
-    /// A channel's subscription began or ended: no entry, but the same rows.
-    pub fn subscribe(&mut self, user: UserId, was: Option<Standing>, role: Option<Role>, seq: Seq) {
-        self.count(was, role.map_or(Standing::Stranger, Standing::Member));
-        self.effects.push(match role {
-            Some(role) => Effect::Member(self.row.room, MemberRow { user, role: Some(role), seq }),
-            None => Effect::NoMember(self.row.room, user),
-        });
+    /// What the directory of channels is to say from now on, by key.
+    pub fn listings(&mut self) -> BTreeMap<Vec<u8>, Listing> {
+        std::mem::take(&mut self.listings)
     }
 
     /// The room's row as it is now, and everything that is to be written.

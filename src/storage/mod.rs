@@ -7,6 +7,7 @@
 
 use crate::protocol::entry::{Entry, Role, RoomKind};
 use crate::protocol::ids::{ClientId, DeviceId, Epoch, MessageId, Millis, RoomId, Seq, Shard, UserId};
+use crate::protocol::policy::{Place, Standing};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 pub mod conformance;
 pub mod copying;
 pub mod derive;
+pub mod directory;
 pub mod embedded;
 pub mod joining;
 pub mod record;
@@ -192,6 +194,15 @@ pub struct RoomRow {
     pub at: Millis,
     /// The newest message at or before `applied`; 0 for none.
     pub last_message: Seq,
+    /// Seconds of slow mode; 0: none.
+    #[serde(default)]
+    pub slow_mode_s: u32,
+    /// Nobody writes.
+    #[serde(default)]
+    pub archived: bool,
+    /// Not in the directory of channels.
+    #[serde(default)]
+    pub unlisted: bool,
 }
 
 /// A membership, as derived from the log (in channels: as the room's owner wrote it).
@@ -199,10 +210,48 @@ pub struct RoomRow {
 pub struct MemberRow {
     /// The member.
     pub user: UserId,
-    /// Its role; `None` for a banned user, who is no member.
+    /// Its role; `None` for who is no member: a banned user, or one who is `out`.
     pub role: Option<Role>,
     /// The seq at which this became so.
     pub seq: Seq,
+    /// Until when the user may not write; 0: it may.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub muted_until: Millis,
+    /// Neither member nor banned: a row that is kept because a mute goes on when its user leaves and comes back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub out: bool,
+}
+
+fn is_zero(n: &Millis) -> bool {
+    *n == 0
+}
+
+impl MemberRow {
+    /// A place in a room as a row; none where there is nothing to keep of it at `now`.
+    pub fn of(user: UserId, place: Place, seq: Seq, now: Millis) -> Option<MemberRow> {
+        let row = |role, out| Some(MemberRow { user, role, seq, muted_until: place.muted_until, out });
+        match place.standing {
+            Standing::Member(role) => row(Some(role), false),
+            Standing::Banned => row(None, false),
+            Standing::Stranger if place.is_muted(now) => row(None, true),
+            Standing::Stranger => None,
+        }
+    }
+
+    /// The place that it says.
+    pub fn place(&self) -> Place {
+        let standing = match (self.role, self.out) {
+            (Some(role), _) => Standing::Member(role),
+            (None, false) => Standing::Banned,
+            (None, true) => Standing::Stranger,
+        };
+        Place { standing, muted_until: self.muted_until }
+    }
+
+    /// Whether it is a ban.
+    pub fn is_ban(&self) -> bool {
+        self.role.is_none() && !self.out
+    }
 }
 
 /// What changed about one message after it was sent.
@@ -231,6 +280,8 @@ pub enum Effect {
     Fold(RoomId, Seq, FoldRow),
     /// The message `seq` mentions the user.
     Mention(UserId, RoomId, Seq),
+    /// The message `seq` is pinned, or is not.
+    Pin(RoomId, Seq, bool),
 }
 
 /// What was derived from the log, and other rows about rooms.
@@ -245,14 +296,16 @@ pub trait Rooms: Send + Sync + 'static {
     async fn list_rooms(&self, after: RoomId, limit: usize) -> Result<Vec<RoomRow>>;
     /// Rooms' rows; `None` where there is none.
     async fn rooms(&self, rooms: &[RoomId]) -> Result<Vec<Option<RoomRow>>>;
-    /// One user's membership in each of the rooms (`role: None` for a ban).
+    /// One user's membership in each of the rooms (`role: None` for a ban, and for a mute of who is out).
     async fn memberships(&self, user: UserId, rooms: &[RoomId]) -> Result<Vec<Option<MemberRow>>>;
-    /// Members and bans with a user id greater than `after`, ascending, at most `limit`.
+    /// Members, bans and mutes of who is out, with a user id greater than `after`, ascending, at most `limit`.
     async fn members(&self, room: RoomId, after: UserId, limit: usize) -> Result<Vec<MemberRow>>;
     /// Rooms in which the user is a member, ascending, at most `limit`.
     async fn rooms_of(&self, user: UserId, limit: usize) -> Result<Vec<RoomId>>;
     /// What changed about each of the messages.
     async fn folds(&self, room: RoomId, seqs: &[Seq]) -> Result<Vec<Option<FoldRow>>>;
+    /// Pinned messages of the room with a seq greater than `after`, ascending, at most `limit`.
+    async fn pins(&self, room: RoomId, after: Seq, limit: usize) -> Result<Vec<Seq>>;
     /// Mentions of the user in the room with a seq greater than `after`, counted up to `limit`.
     async fn mentions(&self, user: UserId, room: RoomId, after: Seq, limit: usize) -> Result<u64>;
     /// The direct room of a pair: `room` when this call made it so, else the one that was there. Durable when it answers.

@@ -6,7 +6,7 @@ use crate::actors::router::Verdict;
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::RoomKind;
 use crate::protocol::ids::{RoomId, Seq, UserId};
-use crate::protocol::policy::{Act, Standing, allows};
+use crate::protocol::policy::{Act, Place, allows};
 use crate::protocol::roomlog::Need;
 use crate::storage::StorageError;
 use std::sync::Arc;
@@ -35,8 +35,8 @@ pub(super) fn look_up(node: Arc<NodeContext>, room: RoomId, head: Seq, user: Use
     actix::spawn(async move {
         let found = loading::find(&node, room, user, None, Need::Standing(user)).await.map_err(storage_error);
         let _ = reply.send(found.map(|found| {
-            let standing = if let loading::Found::Standing(_, standing) = found { standing } else { Standing::Stranger };
-            let member = allows(RoomKind::Channel, standing, Act::Read).is_ok();
+            let place = if let loading::Found::Place(_, place) = found { place } else { Place::NONE };
+            let member = allows(RoomKind::Channel, place.standing, Act::Read).is_ok();
             Verdict { room, member, head }
         }));
     });

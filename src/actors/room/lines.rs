@@ -29,7 +29,7 @@ impl Room {
             RoomMsg::Ask(ask) if matches!(ask.request, Request::Typing(_)) => ask.caller.user,
             _ => return Some(msg),
         };
-        let known = ready.log.standing(user).is_some() && !ready.log.standing_in_flight(user);
+        let known = ready.log.place(user).is_some() && !ready.log.standing_in_flight(user);
         // What was searched is for the request at the front of the queue.
         if !ready.appends.is_writing() || ready.log.kind().is_none() || !known || ready.searched.is_some() {
             return Some(msg);

@@ -100,6 +100,10 @@ impl Screen {
             Change::Ban => format!("{by} banned {who}"),
             Change::Unban => format!("{by} let {who} come back"),
             Change::Role => format!("{who} has another role"),
+            Change::Mute => format!("{by} muted {who}"),
+            Change::Unmute => format!("{by} let {who} write again"),
+            Change::Transfer => format!("{by} made {who} the owner"),
+            Change::Unknown => format!("something changed for {who}"),
         }
     }
 

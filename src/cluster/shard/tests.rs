@@ -1,3 +1,5 @@
+//! What a shard promises at one node, and two nodes that want the same.
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};

@@ -188,7 +188,7 @@ pub struct RoomStanding {
     pub head: Seq,
     /// The room as in the room list; absent for rooms that were left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub summary: Option<RoomSummary>,
+    pub summary: Option<Box<RoomSummary>>,
 }
 
 /// See [`Push::Resumed`].
@@ -228,7 +228,7 @@ pub struct TypingPush {
 }
 
 /// See [`Push::Receipt`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Receipt {
     /// The room.
     pub room: RoomId,
@@ -320,9 +320,28 @@ pub struct RoomSummary {
     /// Mentions of oneself after the read cursor (counted up to 100).
     #[serde(default)]
     pub mentions: u64,
+    /// Members.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub members: u64,
+    /// Seconds that a member below moderator waits between two messages; 0: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub slow_mode_s: u32,
+    /// Nobody writes; reading goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub archived: bool,
+    /// A channel that the directory does not show.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlisted: bool,
+    /// Until when one may not write here oneself ([`FOREVER`](super::super::entry::FOREVER): until it is lifted); absent: one may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muted_until: Option<Millis>,
     /// The newest message as it is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Shown>,
+}
+
+fn is_zero<N: Default + PartialEq>(n: &N) -> bool {
+    *n == N::default()
 }
 
 /// A member as the member list shows it.
@@ -334,4 +353,7 @@ pub struct MemberShown {
     pub name: String,
     /// Its role here.
     pub role: Role,
+    /// Until when it may not write, where it may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muted_until: Option<Millis>,
 }

@@ -2,7 +2,7 @@
 //! Which values are allowed is `protocol::validate`'s matter.
 
 use super::super::entry::{Attachment, Opaque, Role, RoomKind};
-use super::super::ids::{ClientId, RoomId, Seq, UserId};
+use super::super::ids::{ClientId, Millis, RoomId, Seq, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -295,6 +295,46 @@ pub struct OnMember {
     pub since: Seq,
 }
 
+/// See [`Request::Invite`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InviteMember {
+    /// The room.
+    pub room: RoomId,
+    /// Who is brought in.
+    pub user: UserId,
+    /// As what; a member when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// The same in every resend.
+    pub cid: ClientId,
+    /// See [`Once::since`].
+    #[serde(default)]
+    pub since: Seq,
+}
+
+impl From<OnMember> for InviteMember {
+    fn from(OnMember { room, user, cid, since }: OnMember) -> Self {
+        InviteMember { room, user, role: None, cid, since }
+    }
+}
+
+/// See [`Request::Mute`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MuteMember {
+    /// The room.
+    pub room: RoomId,
+    /// The member.
+    pub user: UserId,
+    /// When it ends by itself, by the server's clock; absent: when somebody lifts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Millis>,
+    /// The same in every resend.
+    pub cid: ClientId,
+    /// See [`Once::since`].
+    #[serde(default)]
+    pub since: Seq,
+}
+
 /// See [`Request::Role`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetRole {
@@ -322,9 +362,25 @@ pub struct UpdateRoom {
     /// Its new topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
+    /// Seconds between two messages of a member below moderator; 0 ends slow mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_mode_s: Option<u32>,
+    /// Ends all writing, or lets it go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+    /// Takes a channel out of the directory, or puts it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlisted: Option<bool>,
     /// The same in every resend.
     pub cid: ClientId,
     /// See [`Once::since`].
     #[serde(default)]
     pub since: Seq,
+}
+
+impl UpdateRoom {
+    /// One that changes nothing yet, with a client id of its own.
+    pub fn of(room: RoomId) -> UpdateRoom {
+        UpdateRoom { room, name: None, topic: None, slow_mode_s: None, archived: None, unlisted: None, cid: ClientId::fresh(), since: 0 }
+    }
 }

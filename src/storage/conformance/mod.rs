@@ -35,8 +35,8 @@ macro_rules! storage_conformance {
             ownership: a_missing_cell_is_the_default, raising_needs_the_right_cell, one_of_many_raises_wins, epochs_are_durable,
                 shards_are_independent, a_worker_slot_has_one_holder, a_worker_slot_is_durable;
             rooms: effects_are_visible, effects_again_change_nothing, effects_are_durable_with_the_next_append,
-                rooms_are_listed_in_order, a_ban_is_no_membership, leaving_removes_both_ways, members_are_paged, rooms_of_a_user_are_ordered_and_limited,
-                mentions_are_counted_after_a_seq, folds_are_replaced_whole, a_pair_has_one_direct_room, a_direct_room_is_durable,
+                rooms_are_listed_in_order, a_ban_is_no_membership, a_mute_outlives_a_membership, leaving_removes_both_ways, members_are_paged, rooms_of_a_user_are_ordered_and_limited,
+                mentions_are_counted_after_a_seq, folds_are_replaced_whole, pins_are_listed_in_order, a_pair_has_one_direct_room, a_direct_room_is_durable,
                 a_creation_is_claimed_once, cursors_are_max_registers, cursors_are_durable_within_a_second;
             records: records_are_replaced_by_compare_and_set, records_are_listed_by_partition, versions_order_the_writes_of_a_record,
                 records_are_durable, what_does_not_fit_is_refused;

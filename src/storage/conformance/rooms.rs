@@ -67,11 +67,24 @@ pub async fn effects_are_durable_with_the_next_append(b: &dyn Backend) {
 pub async fn a_ban_is_no_membership(b: &dyn Backend) {
     let s = b.open().await;
     s.apply(ROOM, SHARD, effects(), false).await.expect("apply");
-    let ban = MemberRow { user: UserId(2), role: None, seq: 12 };
+    let ban = MemberRow { role: None, ..member(2, 12) };
     s.apply(ROOM, SHARD, vec![Effect::Member(ROOM, ban)], false).await.expect("apply");
     assert_eq!(s.memberships(UserId(2), &[ROOM]).await.expect("memberships"), [Some(ban)]);
     assert_eq!(s.members(ROOM, UserId(0), 10).await.expect("members"), [member(1, 1), ban]);
     assert!(s.rooms_of(UserId(2), 10).await.expect("rooms_of").is_empty());
+}
+
+/// A mute is kept with the membership, and after it: then the room is out of the user's rooms, and the user no member.
+pub async fn a_mute_outlives_a_membership(b: &dyn Backend) {
+    let s = b.open().await;
+    s.apply(ROOM, SHARD, effects(), false).await.expect("apply");
+    for muted in [MemberRow { muted_until: 99, ..member(2, 12) }, MemberRow { role: None, muted_until: 99, out: true, ..member(2, 13) }] {
+        s.apply_durably(ROOM, SHARD, vec![Effect::Member(ROOM, muted)]).await.expect("apply");
+        assert_eq!(s.memberships(UserId(2), &[ROOM]).await.expect("memberships"), [Some(muted)]);
+        assert_eq!(s.members(ROOM, UserId(0), 10).await.expect("members"), [member(1, 1), muted]);
+        let rooms: &[RoomId] = if muted.out { &[] } else { &[ROOM] };
+        assert_eq!(s.rooms_of(UserId(2), 10).await.expect("rooms_of"), rooms);
+    }
 }
 
 /// Who left is in neither list.
@@ -124,6 +137,19 @@ pub async fn mentions_are_counted_after_a_seq(b: &dyn Backend) {
         assert_eq!(s.mentions(UserId(2), ROOM, after, limit).await.expect("mentions"), want, "after {after}");
     }
     assert_eq!(s.mentions(UserId(3), ROOM, 0, 100).await.expect("mentions"), 0);
+}
+
+/// Ascending, from behind `after`, at most `limit`, only this room's; unpinned ones are gone.
+pub async fn pins_are_listed_in_order(b: &dyn Backend) {
+    let s = b.open().await;
+    let pins = [300, 2, 256, 1].map(|seq| Effect::Pin(ROOM, seq, true));
+    s.apply(ROOM, SHARD, pins.into(), false).await.expect("apply");
+    s.apply(RoomId(43), SHARD, vec![Effect::Pin(RoomId(43), 7, true)], false).await.expect("apply");
+    assert_eq!(s.pins(ROOM, 0, 10).await.expect("pins"), [1, 2, 256, 300]);
+    assert_eq!(s.pins(ROOM, 1, 2).await.expect("pins"), [2, 256]);
+    let off = vec![Effect::Pin(ROOM, 2, false), Effect::Pin(ROOM, 3, false)];
+    s.apply(ROOM, SHARD, off, false).await.expect("apply");
+    assert_eq!(s.pins(ROOM, 0, 10).await.expect("pins"), [1, 256, 300]);
 }
 
 /// A fold is put as a whole: what the newer one does not say is gone.

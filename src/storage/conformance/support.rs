@@ -55,12 +55,15 @@ pub fn room_row(room: RoomId, applied: Seq) -> RoomRow {
         n: applied,
         at: 1_700_000_000_000,
         last_message: applied,
+        slow_mode_s: 30,
+        archived: true,
+        unlisted: true,
     }
 }
 
 /// A membership.
 pub fn member(user: u64, seq: Seq) -> MemberRow {
-    MemberRow { user: UserId(user), role: Some(Role::Member), seq }
+    MemberRow { user: UserId(user), role: Some(Role::Member), seq, muted_until: 0, out: false }
 }
 
 /// An account.

@@ -1,7 +1,7 @@
 //! Derived rows against a plain fold of the whole log, whatever the batches are and however often a suffix is applied again.
 
 use super::*;
-use crate::protocol::entry::{Edit, MemberChange, Message, Pin, Target};
+use crate::protocol::entry::{Edit, FOREVER, MemberChange, Message, Pin, Target};
 use crate::protocol::ids::MessageId;
 use proptest::prelude::*;
 
@@ -14,33 +14,33 @@ struct Rows {
     members: BTreeMap<UserId, MemberRow>,
     folds: BTreeMap<Seq, FoldRow>,
     mentions: std::collections::BTreeSet<(UserId, Seq)>,
+    pins: std::collections::BTreeSet<Seq>,
 }
 
 impl Rows {
     fn new() -> Rows {
-        Rows { room: blank(ROOM), members: BTreeMap::new(), folds: BTreeMap::new(), mentions: Default::default() }
+        Rows { room: blank(ROOM), members: BTreeMap::new(), folds: BTreeMap::new(), mentions: Default::default(), pins: Default::default() }
     }
-    fn standing(&self, user: UserId) -> Standing {
-        match self.members.get(&user) {
-            Some(MemberRow { role: Some(role), .. }) => Standing::Member(*role),
-            Some(_) => Standing::Banned,
-            None => Standing::Stranger,
-        }
+    fn place(&self, user: UserId) -> Place {
+        self.members.get(&user).map_or(Place::NONE, MemberRow::place)
     }
     /// One batch, as the applier carries it out.
     fn apply(&mut self, entries: &[Entry]) {
         let folds = entries.iter().filter_map(|e| folds_into(&e.body)).filter_map(|s| Some((s, self.folds.get(&s)?.clone()))).collect();
-        let mut standings: HashMap<UserId, Standing> = HashMap::new();
+        let mut places: HashMap<UserId, Place> = HashMap::new();
         let mut deriving = Deriving::new(self.room.clone(), folds);
         for entry in entries {
             let was = match &entry.body {
                 Body::Member(change) => {
-                    let was = standings.get(&change.user).copied().unwrap_or_else(|| self.standing(change.user));
-                    standings.insert(change.user, standing_after(change));
+                    let was = places.get(&change.user).copied().unwrap_or_else(|| self.place(change.user));
+                    places.insert(change.user, place_after(was, change));
+                    if change.change == Change::Transfer {
+                        places.insert(entry.by, STEPPED_DOWN);
+                    }
                     Some(was)
                 }
                 Body::Room(change) => {
-                    standings.extend(change.members.iter().map(|(u, r)| (*u, Standing::Member(*r))));
+                    places.extend(change.members.iter().map(|(u, r)| (*u, Place::from(Standing::Member(*r)))));
                     None
                 }
                 _ => None,
@@ -54,6 +54,8 @@ impl Rows {
                 Effect::NoMember(_, user) => drop(self.members.remove(&user)),
                 Effect::Fold(_, seq, fold) => drop(self.folds.insert(seq, fold)),
                 Effect::Mention(user, _, seq) => drop(self.mentions.insert((user, seq))),
+                Effect::Pin(_, seq, true) => drop(self.pins.insert(seq)),
+                Effect::Pin(_, seq, false) => drop(self.pins.remove(&seq)),
             }
         }
     }
@@ -62,7 +64,16 @@ impl Rows {
 fn body() -> impl Strategy<Value = Body> {
     let (user, seq) = (1u64..6, 2u64..30);
     let role = prop::sample::select(vec![Role::Reader, Role::Member, Role::Admin, Role::Owner]);
-    let change = prop::sample::select(vec![Change::Invite, Change::Leave, Change::Kick, Change::Ban, Change::Unban, Change::Role]);
+    let change = prop::sample::select(vec![
+        Change::Invite,
+        Change::Leave,
+        Change::Kick,
+        Change::Ban,
+        Change::Unban,
+        Change::Role,
+        Change::Mute,
+        Change::Unmute,
+    ]);
     prop_oneof![
         3 => (0u64..4).prop_map(|m| Body::Message(Message { text: "t".into(), mentions: vec![UserId(m + 1)], ..Message::default() })),
         1 => (seq.clone(), "[a-c]").prop_map(|(seq, text)| Body::Edit(Edit { seq, text, mentions: Vec::new() })),
@@ -71,7 +82,7 @@ fn body() -> impl Strategy<Value = Body> {
         1 => (seq, any::<bool>()).prop_map(|(seq, on)| Body::Pin(Pin { seq, on })),
         2 => (user, change, role).prop_map(|(user, change, role)| {
             let role = matches!(change, Change::Invite | Change::Role).then_some(role);
-            Body::Member(MemberChange { user: UserId(user), change, role })
+            Body::Member(MemberChange::new(UserId(user), change, role))
         }),
         1 => "[a-z]{1,3}".prop_map(|name| Body::Room(RoomChange { name: Some(name), ..RoomChange::default() })),
     ]
@@ -116,13 +127,15 @@ proptest! {
         prop_assert_eq!(rows.room.members, roles().count() as u64);
         prop_assert_eq!(rows.room.owners, roles().filter(|r| *r == Role::Owner).count() as u64);
         for user in (1..6).map(UserId) {
-            let change = log.iter().rev().find_map(|e| match &e.body {
-                Body::Member(c) if c.user == user => Some(standing_after(c)),
-                Body::Room(c) => c.members.iter().find(|(u, _)| *u == user).map(|(_, role)| Standing::Member(*role)),
-                _ => None,
+            let place = log.iter().fold(Place::NONE, |was, e| match &e.body {
+                Body::Member(c) if c.user == user => place_after(was, c),
+                Body::Room(c) => c.members.iter().find(|(u, _)| *u == user).map_or(was, |(_, role)| Standing::Member(*role).into()),
+                _ => was,
             });
-            prop_assert_eq!(rows.standing(user), change.unwrap_or(Standing::Stranger));
+            prop_assert_eq!(rows.place(user), place);
         }
+        let pinned: Vec<Seq> = rows.folds.iter().filter(|(_, fold)| fold.pinned.is_some()).map(|(seq, _)| *seq).collect();
+        prop_assert_eq!(rows.pins.iter().copied().collect::<Vec<_>>(), pinned);
         for (seq, fold) in &rows.folds {
             let deletion = log.iter().find(|e| matches!(&e.body, Body::Delete(t) if t.seq == *seq)).map(|e| e.seq);
             prop_assert_eq!(fold.deleted, deletion);
@@ -165,9 +178,61 @@ proptest! {
         log[torn.room.applied as usize..].chunks(5).for_each(|batch| torn.apply(batch));
         prop_assert_eq!(torn.room, rows.room);
         prop_assert_eq!(torn.members, rows.members);
+        prop_assert_eq!(torn.pins, rows.pins);
         for (seq, fold) in &rows.folds {
             let redone = &torn.folds[seq];
             prop_assert_eq!((&redone.edit, redone.deleted, redone.pinned), (&fold.edit, fold.deleted, fold.pinned));
         }
     }
+}
+
+fn at(seq: Seq, by: u64, body: Body) -> Entry {
+    Entry { room: ROOM, seq, n: 0, id: MessageId(seq), at: 100 + seq, by: UserId(by), cid: None, body }
+}
+
+#[test]
+fn a_transfer_is_one_entry_and_two_memberships() {
+    let mut rows = Rows::new();
+    let members = vec![(UserId(1), Role::Owner), (UserId(2), Role::Member)];
+    let creation = Body::Room(RoomChange { kind: Some(RoomKind::Group), members, ..RoomChange::default() });
+    let transfer = MemberChange::new(UserId(2), Change::Transfer, Some(Role::Owner));
+    rows.apply(&[at(1, 1, creation), at(2, 1, Body::Member(transfer))]);
+    assert_eq!((rows.room.members, rows.room.owners), (2, 1));
+    let roles = [1, 2].map(|user| rows.place(UserId(user)).standing);
+    assert_eq!(roles, [Standing::Member(Role::Admin), Standing::Member(Role::Owner)]);
+}
+
+#[test]
+fn a_mute_that_goes_on_keeps_a_row_of_who_left_and_one_that_is_over_does_not() {
+    for (until, kept) in [(None, true), (Some(103), false)] {
+        let mut rows = Rows::new();
+        let members = vec![(UserId(1), Role::Owner), (UserId(2), Role::Member)];
+        let creation = Body::Room(RoomChange { kind: Some(RoomKind::Group), members, ..RoomChange::default() });
+        let mute = MemberChange { until, ..MemberChange::new(UserId(2), Change::Mute, None) };
+        let leave = MemberChange::new(UserId(2), Change::Leave, None);
+        rows.apply(&[at(1, 1, creation), at(2, 1, Body::Member(mute)), at(3, 2, Body::Member(leave))]);
+        let row = MemberRow { user: UserId(2), role: None, seq: 3, muted_until: FOREVER, out: true };
+        assert_eq!(rows.members.get(&UserId(2)), kept.then_some(&row));
+        assert_eq!(rows.room.members, 1);
+    }
+}
+
+#[test]
+fn the_directory_follows_a_channel_through_names_and_out_of_sight() {
+    let change = |change: RoomChange| Body::Room(change);
+    let named = |name: &str| RoomChange { name: Some(name.into()), ..RoomChange::default() };
+    let key = |name: &str| directory::key(&RoomRow { kind: RoomKind::Channel, name: name.into(), ..blank(ROOM) }).unwrap();
+    let mut deriving = Deriving::new(blank(ROOM), HashMap::new());
+    let mut apply = |seq, body: Body| {
+        deriving.apply(&at(seq, 1, body), None);
+        deriving.listings().into_iter().map(|(key, l)| (key, l.seq, l.room.is_some())).collect::<Vec<_>>()
+    };
+    assert_eq!(apply(1, change(RoomChange { kind: Some(RoomKind::Channel), ..named("News") })), [(key("news"), 1, true)]);
+    assert_eq!(apply(2, change(named("NEWS"))), [(key("news"), 2, true)]);
+    assert_eq!(apply(3, change(named("Alerts"))), [(key("alerts"), 3, true), (key("news"), 3, false)]);
+    let archived = |on| RoomChange { archived: Some(on), ..RoomChange::default() };
+    assert_eq!(apply(4, change(archived(true))), [(key("alerts"), 4, false)]);
+    assert_eq!(apply(5, change(named("Later"))), []);
+    assert_eq!(apply(6, change(archived(false))), [(key("later"), 6, true)]);
+    assert_eq!(apply(7, change(RoomChange { unlisted: Some(true), ..RoomChange::default() })), [(key("later"), 7, false)]);
 }

@@ -86,6 +86,12 @@ pub(super) fn mention(user: UserId, room: RoomId, seq: Seq) -> Key {
 pub(super) fn mentions(user: UserId, room: RoomId) -> Key {
     key(b'@', &[user.0, room.0])
 }
+pub(super) fn pin(room: RoomId, seq: Seq) -> Key {
+    key(b'P', &[room.0, seq])
+}
+pub(super) fn pins(room: RoomId) -> Key {
+    key(b'P', &[room.0])
+}
 pub(super) fn direct(a: UserId, b: UserId) -> Key {
     key(b'D', &[a.0.min(b.0), a.0.max(b.0)])
 }

@@ -33,6 +33,8 @@ fn carry_out(tx: &mut Tx<'_>, effect: Effect) {
         }
         Effect::Fold(room, seq, row) => tx.put(codec::fold(room, seq), &row),
         Effect::Mention(user, room, seq) => tx.put(codec::mention(user, room, seq), &()),
+        Effect::Pin(room, seq, true) => tx.put(codec::pin(room, seq), &()),
+        Effect::Pin(room, seq, false) => tx.remove(codec::pin(room, seq)),
     }
 }
 
@@ -100,6 +102,14 @@ impl Rooms for EmbeddedStore {
     async fn folds(&self, room: RoomId, seqs: &[Seq]) -> Result<Vec<Option<FoldRow>>> {
         let keys: Vec<_> = seqs.iter().map(|s| codec::fold(room, *s)).collect();
         self.read(move |view| keys.iter().map(|k| view.get(k)).collect()).await
+    }
+
+    async fn pins(&self, room: RoomId, after: Seq, limit: usize) -> Result<Vec<Seq>> {
+        self.read(move |view| {
+            let rows = view.list::<()>(&codec::pins(room), Some(after), limit)?;
+            Ok(rows.into_iter().map(|(seq, ())| seq).collect())
+        })
+        .await
     }
 
     async fn mentions(&self, user: UserId, room: RoomId, after: Seq, limit: usize) -> Result<u64> {

@@ -114,6 +114,8 @@ async fn a_presence_that_panics_is_rebuilt_from_what_sessions_announce() {
     clients[0].expect_push("the contact is away", |p| state(p, &users[1]) == Some(PresenceState::Away)).await;
     fault(&node, "presence", users[1].id.0).await;
     eventually("the presence was rebuilt", SOON, || async { rebuilt(&node, "presence").await == 1 }).await;
+    // It learns from the sessions what they had said, in whatever order that and what they say now arrive.
+    clients[0].expect_push("the contact is still away", |p| state(p, &users[1]) == Some(PresenceState::Away)).await;
     says(&clients[1], PresenceState::Busy).await;
     clients[0].expect_push("the contact is busy", |p| state(p, &users[1]) == Some(PresenceState::Busy)).await;
     // Also whoever comes only now sees it, and its end is told.

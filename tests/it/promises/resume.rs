@@ -40,11 +40,11 @@ async fn all_kinds(owner: &TestClient, writers: &[TestClient], guest: UserId, ro
                 Request::React(ReactTo { room, seq, emoji: "👍".into(), on: true, cid: cid(), since }),
                 Request::Pin(PinMessage { room, seq: seqs[0][2], on: true, cid: cid(), since }),
                 Request::Delete(OnMessage { room, seq: seqs[1][0], cid: cid(), since }),
-                Request::Update(UpdateRoom { room, name: None, topic: Some(format!("topic {last}")), cid: cid(), since }),
+                Request::Update(UpdateRoom { topic: Some(format!("topic {last}")), cid: cid(), since, ..UpdateRoom::of(room) }),
             ],
         )
         .await;
-        all(owner, &[Request::Invite(member())]).await;
+        all(owner, &[Request::Invite(member().into())]).await;
         last = all(owner, &[Request::Kick(member())]).await[0];
     }
 }
@@ -93,11 +93,11 @@ async fn a_resume_gives_every_missed_entry_in_order() {
     // While bob is away.
     all_kinds(ann, &clients[1..], guest, main, pick(4_000, 10_000)).await;
     let (cid, since) = (ClientId::fresh, 1);
-    all(ann, &[Request::Update(UpdateRoom { room: renamed, name: Some("other".into()), topic: None, cid: cid(), since })]).await;
+    all(ann, &[Request::Update(UpdateRoom { name: Some("other".into()), cid: cid(), since, ..UpdateRoom::of(renamed) })]).await;
     ann.send(lost, "the last one that bob may see is not this").await;
     all(ann, &[Request::Kick(OnMember { room: lost, user: bob_user.id, cid: cid(), since })]).await;
     ann.send(invited, "before bob").await;
-    all(ann, &[Request::Invite(OnMember { room: invited, user: bob_user.id, cid: cid(), since })]).await;
+    all(ann, &[Request::Invite(OnMember { room: invited, user: bob_user.id, cid: cid(), since }.into())]).await;
     ann.send(invited, "after bob came").await;
     let created = ann.create(RoomKind::Group, &both).await;
     ann.send(channel, "in the channel").await;
