@@ -26,7 +26,7 @@ impl Tailing {
     }
 
     /// The bucket to read next, whole and at quorum, beginning now; none when everything needed is there.
-    pub fn next(&mut self) -> Option<u32> {
+    pub fn wants(&mut self) -> Option<u32> {
         let needed = bucket_of(self.base);
         if self.above.is_none() && needed < self.lowest {
             // The base never falls, so this happens once.
@@ -38,7 +38,7 @@ impl Tailing {
         self.above
     }
 
-    /// The rows of the bucket that [`Tailing::next`] named, every epoch of each.
+    /// The rows of the bucket that [`Tailing::wants`] named, every epoch of each.
     pub fn give(&mut self, rows: Vec<LogRow>) {
         let Some(bucket) = self.above else { return };
         debug_assert!(rows.iter().all(|row| bucket_of(row.seq) == bucket));
@@ -69,7 +69,7 @@ mod tests {
     }
     fn tail(log: &[LogRow], pointer: u32, marker: Seq) -> (Tail, Vec<u32>) {
         let (mut tailing, mut read) = (Tailing::new(pointer, marker), Vec::new());
-        while let Some(bucket) = tailing.next() {
+        while let Some(bucket) = tailing.wants() {
             read.push(bucket);
             tailing.give(log.iter().filter(|row| bucket_of(row.seq) == bucket).cloned().collect());
         }

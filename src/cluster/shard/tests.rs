@@ -165,13 +165,13 @@ impl Run {
         let (node, call, began) = self.calls.swap_remove(at);
         // A quorum read gives the cell of its beginning or a later one; a write may be refused, lost, or done and its answer lost.
         let seen = if how.is_multiple_of(2) { began } else { self.cell };
-        let read = (how % 7 != 0).then_some(seen);
+        let read = (!how.is_multiple_of(7)).then_some(seen);
         self.tokens += 1;
         let answer = match call {
             Do::Read(ticket) => In::Read(ticket, read, self.tokens),
             Do::Check(ticket) => In::Checked(ticket, read),
             Do::Raise(ticket, was, next) => {
-                let applied = self.cell == was && how % 5 != 0;
+                let applied = self.cell == was && !how.is_multiple_of(5);
                 if applied {
                     self.cell = next;
                     self.owner.insert(next.epoch, node);

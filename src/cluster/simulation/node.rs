@@ -321,7 +321,7 @@ impl World {
                         tailing
                     }
                 };
-                match tailing.next().map(u64::from) {
+                match tailing.wants().map(u64::from) {
                     Some(bucket) => {
                         let (from, to) = (bucket * BUCKET_ENTRIES, (bucket + 1) * BUCKET_ENTRIES - 1);
                         self.ask(node, room, life, For::Tail(Some(tailing)), Request::Read(room, from, to));
