@@ -207,5 +207,9 @@ fn a_thousand_nodes_and_a_hundred_thousand_rooms() {
     assert!(cluster.agree() && cluster.watched[0].plan().members().len() == cluster.alive.len());
     let times = heard(&events, at, |change| matches!(change, Change::Died(_)));
     let moved = before.each().filter(|(shard, owner)| cluster.watched[0].plan().owner(*shard) != *owner).count();
-    println!("{} nodes die at once: known to all after {} ms, {moved} of 4096 shards move", NODES as usize - cluster.alive.len(), times[times.len() - 1]);
+    println!(
+        "{} nodes die at once: known to all after {} ms, {moved} of 4096 shards move",
+        NODES as usize - cluster.alive.len(),
+        times[times.len() - 1]
+    );
 }
