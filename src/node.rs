@@ -207,6 +207,12 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside, fi
             node.hubs.dispatch(envelope);
         }
     }));
+    let shards = Arc::downgrade(&node);
+    node.claims.listen(Box::new(move |shard, told| {
+        if let Some(node) = shards.upgrade() {
+            node.router.told(shard, told);
+        }
+    }));
     let _ = node.consequences.set(vec![Arc::new(Telling), Arc::new(Hooked)]);
     webhooks::Sender::launch(&Arbiter::new().handle(), node.clone());
     Sequencer::launch(&Arbiter::new().handle(), store, &node.ids);

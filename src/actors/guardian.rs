@@ -13,6 +13,7 @@ use super::room::{Room, RoomMsg};
 use super::router::{GuardianAddr, Verdict, lost};
 use crate::bus::Envelope;
 use crate::cluster::NodeId;
+use crate::cluster::claims::Told;
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::{RoomId, UserId};
 use crate::telemetry::metrics;
@@ -134,6 +135,8 @@ pub enum GuardianMsg {
         /// Those with a connected device.
         reply: oneshot::Sender<Vec<UserId>>,
     },
+    /// What became of a room's shard.
+    Told(Told),
     /// A child would like to end.
     MayStop(Child, u64),
     /// A child has ended.
@@ -418,12 +421,31 @@ impl Guardian {
                 let online = self.local.online.borrow();
                 let _ = reply.send(users.into_iter().filter(|user| online.contains(user)).collect());
             }
+            GuardianMsg::Told(told) => self.told(told),
             GuardianMsg::MayStop(child, generation) => self.may_stop(child, generation),
             GuardianMsg::Gone { child, generation, panicked, settled } => self.gone(child, generation, panicked, settled),
             GuardianMsg::Redo(rooms) => rooms.into_iter().for_each(|room| self.pass_to_room(room, RoomMsg::Wake)),
             GuardianMsg::Panic(Child::Room(room)) => self.pass_to_room(room, RoomMsg::Panic),
             GuardianMsg::Panic(Child::Presence(user)) => self.pass_to_presence(user, PresenceMsg::Panic),
             GuardianMsg::PassivateAll(done) => self.passivate_all(done),
+        }
+    }
+
+    /// A shard was lost, or is being handed over.
+    fn told(&mut self, told: Told) {
+        match told {
+            Told::StepDown(room, epoch) => {
+                // One that is ending learns it from its check.
+                if let Some(Slot::Live(addr, _)) = self.rooms.get(&room) {
+                    addr.do_send(RoomMsg::StepDown(epoch));
+                }
+            }
+            Told::Finish(room) => match self.rooms.get(&room) {
+                Some(Slot::Live(_, generation)) => self.may_stop(Child::Room(room), *generation),
+                Some(Slot::Stopping(..)) => {}
+                None => self.local.node.claims.deactivate(self.local.node.router.shard(room), room, false),
+            },
+            Told::Owned(_) | Told::Released(..) => {}
         }
     }
 

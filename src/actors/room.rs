@@ -101,6 +101,8 @@ pub enum RoomMsg {
     Wake,
     /// End when everything in flight is done.
     Stop,
+    /// The shard is another's: give up at once what was begun under this epoch.
+    StepDown(Epoch),
     /// For tests: panic.
     Panic,
 }
@@ -114,7 +116,7 @@ impl RoomMsg {
             RoomMsg::Verdict { reply, .. } => drop(reply.send(Err(error))),
             // Reads go on with what is there.
             RoomMsg::Settle(reply) => drop(reply.send(())),
-            RoomMsg::Wake | RoomMsg::Stop | RoomMsg::Panic => {}
+            RoomMsg::Wake | RoomMsg::Stop | RoomMsg::StepDown(_) | RoomMsg::Panic => {}
         }
     }
 }
@@ -125,7 +127,7 @@ impl RoomMsg {
         match self {
             RoomMsg::Ask(ask) => ask.reply.send(Ok(answer)),
             RoomMsg::Create { reply, .. } | RoomMsg::Admit { reply, .. } => reply.send(Ok(answer)),
-            RoomMsg::Verdict { .. } | RoomMsg::Settle(_) | RoomMsg::Wake | RoomMsg::Stop | RoomMsg::Panic => {}
+            RoomMsg::Verdict { .. } | RoomMsg::Settle(_) | RoomMsg::Wake | RoomMsg::Stop | RoomMsg::StepDown(_) | RoomMsg::Panic => {}
         }
     }
 }
@@ -297,6 +299,10 @@ impl Room {
                 self.queue.push_front(msg);
                 break;
             }
+            if !self.is_sure(ctx) {
+                self.queue.push_front(msg);
+                break;
+            }
             match self.decide(msg, ctx) {
                 Next::Done => {}
                 Next::Wait(msg) => {
@@ -343,7 +349,7 @@ impl Room {
                 self.local.applier.do_send(applier::Settle { room: self.room, reply });
                 Next::Done
             }
-            RoomMsg::Wake | RoomMsg::Stop | RoomMsg::Panic => Next::Done,
+            RoomMsg::Wake | RoomMsg::Stop | RoomMsg::StepDown(_) | RoomMsg::Panic => Next::Done,
         }
     }
 

@@ -7,6 +7,7 @@ use super::guardian::{Child, Guardian, GuardianMsg};
 use super::presence::PresenceMsg;
 use super::room::RoomMsg;
 use crate::cluster::NodeId;
+use crate::cluster::claims::Told;
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::Caller;
 use crate::protocol::ids::{MessageId, Millis, RoomId, Seq, Shard, UserId};
@@ -169,6 +170,12 @@ impl Router {
         }
         guardian.waiting.fetch_add(1, Ordering::Relaxed);
         guardian.addr.do_send(GuardianMsg::Room(room, msg));
+    }
+    /// Passes on what became of a shard to the guardian of its rooms.
+    pub fn told(&self, shard: Shard, told: Told) {
+        if let Some((_, guardian)) = self.guardian(shard) {
+            guardian.addr.do_send(GuardianMsg::Told(told));
+        }
     }
     /// A request to a room's owner.
     pub fn ask(&self, caller: Caller, room: RoomId, request: Request, reply: Reply) {

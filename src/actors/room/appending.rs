@@ -8,6 +8,7 @@ use crate::actors::router::{Answer, Reply};
 use crate::bus::{Envelope, Framed, FramedEntry};
 use crate::cluster::Mono;
 use crate::cluster::append::{Do, Unsettled};
+use crate::cluster::shard::Verdict;
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::Body;
 use crate::protocol::ids::{Epoch, Seq, bucket_of};
@@ -20,6 +21,9 @@ use std::time::{Duration, Instant};
 
 /// A check that failed is repeated after this.
 const CHECK_AGAIN: Duration = Duration::from_millis(100);
+/// Rights are decided only by who was sure of the shard within so many milliseconds (P8): an owner that was paused may have been
+/// followed by another, under whom somebody was put out.
+const SURE_MS: u64 = 3_000;
 
 /// What a batch of rows means.
 pub(super) struct Batch {
@@ -156,6 +160,39 @@ impl Room {
             reply.send(Err(refused.clone()));
         }
         self.load(ctx);
+    }
+
+    /// Whether rights may be decided now. When not, a check is begun, and what waits goes on after it.
+    pub(super) fn is_sure(&mut self, ctx: &mut Context<Self>) -> bool {
+        let (node, room) = (self.local.node.clone(), self.room);
+        let shard = node.router.shard(room);
+        let Phase::Ready(ready) = &mut self.phase else { return true };
+        if node.claims.is_sure(shard, SURE_MS) {
+            return true;
+        }
+        ready.finding = true;
+        let epoch = ready.epoch;
+        let check = async move { node.claims.check(shard, room, epoch).await };
+        ctx.spawn(check.into_actor(self).map(move |verdict, me, ctx| {
+            let Phase::Ready(ready) = &mut me.phase else { return };
+            if ready.epoch != epoch {
+                return;
+            }
+            ready.finding = false;
+            match verdict {
+                Verdict::Passed => me.pump(ctx),
+                Verdict::Again => drop(ctx.run_later(CHECK_AGAIN, |me, ctx| me.pump(ctx))),
+                Verdict::Lost => me.step_down(epoch, ctx),
+            }
+        }));
+        false
+    }
+
+    /// The shard is another's since this activation.
+    pub(super) fn step_down(&mut self, epoch: Epoch, ctx: &mut Context<Self>) {
+        if matches!(&self.phase, Phase::Ready(ready) if ready.epoch == epoch) {
+            self.fail(StorageError::InDoubt("the shard has another owner".into()), ctx);
+        }
     }
 
     /// Something other than an append went wrong in a way that leaves nothing in memory to be trusted.

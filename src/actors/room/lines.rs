@@ -72,6 +72,7 @@ impl Handler<RoomMsg> for Room {
         self.active = Instant::now();
         match msg {
             RoomMsg::Stop => self.stopping = true,
+            RoomMsg::StepDown(epoch) => return self.step_down(epoch, ctx),
             RoomMsg::Panic => panic!("a test asked the room to panic"),
             RoomMsg::Wake => {}
             RoomMsg::Verdict { .. } | RoomMsg::Ask(_) if self.is_writing() => match self.at_once(msg, ctx) {
