@@ -28,7 +28,7 @@ pub const REFUSALS: &[&str] =
     &["connections_max", "per_address", "unauthenticated", "rate_limited", "draining", "origin", "subprotocol", "handshake"];
 /// Why a connection is dropped before its first request.
 const ARRIVALS: &[&str] = &["proxy_header", "tls", "timeout"];
-const FILTER_ANSWERS: &[&str] = &["pass", "change", "refuse", "down"];
+const FILTER_ANSWERS: &[&str] = &["pass", "change", "refuse", "down", "busy"];
 const RELOADS: &[&str] = &["reloaded", "refused"];
 /// What became of an attempt to sign in, register or renew.
 pub const AUTH_RESULTS: &[&str] = &["signed_in", "registered", "refreshed", "refused", "rate_limited", "revoked", "failed"];

@@ -149,6 +149,8 @@ struct Ready {
     asking_ids: bool,
     /// Something the front request needs is being found out.
     finding: bool,
+    /// A subscription is being written; whose it is has left the queue.
+    subscribing: bool,
     /// What a search for the front request's client id found.
     searched: Option<Option<Recent>>,
     /// The store knows that this room may have unapplied entries; the mark stays until the room ends.
@@ -234,6 +236,7 @@ impl Room {
                     ids_at: Instant::now(),
                     asking_ids: false,
                     finding: false,
+                    subscribing: false,
                     searched: None,
                     marked: false,
                     on_commit: Vec::new(),
@@ -299,7 +302,7 @@ impl Room {
             let full = rows.len() >= self.local.node.config.rooms.batch_max || bytes >= BATCH_BYTES_MAX;
             let next = ready.log.head() + 1;
             let bucket_end = !rows.is_empty() && next.is_multiple_of(BUCKET_ENTRIES);
-            if ready.finding || ready.writing.is_some() || full || bucket_end {
+            if ready.finding || ready.subscribing || ready.writing.is_some() || full || bucket_end {
                 self.queue.push_front(msg);
                 break;
             }
@@ -681,6 +684,7 @@ impl Room {
             && ready.checking.is_none()
             && ready.durable.is_none()
             && !ready.finding
+            && !ready.subscribing
     }
 
     fn end_if_done(&mut self, ctx: &mut Context<Self>) {

@@ -220,7 +220,7 @@ impl Api {
             verifier: Verifier::new(tokens.clone(), sessions.clone(), issuers, subjects),
             keys: Keys::new(store.clone()),
             incoming: IncomingHooks::new(store.clone()),
-            reports: Reports::new(store.clone()),
+            reports: Reports::new(store.clone(), &config.moderation),
             bans: Bans::new(store.clone(), accounts.clone()),
             accounts,
             sessions,

@@ -55,9 +55,15 @@ pub async fn purge(store: &dyn Store, default_s: u64, now: Millis, rows_max: usi
         }
         for (room, keep_s) in rooms {
             if keep_s > 0 {
-                let removed = purge_room(store, room, now.saturating_sub(keep_s.saturating_mul(1000)), left).await?;
-                round.removed += removed;
-                left -= removed.min(left);
+                match purge_room(store, room, now.saturating_sub(keep_s.saturating_mul(1000)), left).await {
+                    Ok(removed) => {
+                        round.removed += removed;
+                        left -= removed.min(left);
+                    }
+                    // One room whose rows cannot be read keeps them; the others are not kept for it.
+                    Err(error @ super::StorageError::Damaged(_)) => tracing::warn!(%error, %room, "a room's old entries could not be removed"),
+                    Err(error) => return Err(error),
+                }
             }
             if left == 0 {
                 // The same room is looked at first next time.
