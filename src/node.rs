@@ -185,7 +185,7 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside, fi
     let Outside { outbound, pushes, webhooks } = outside;
     let bus = Arc::new(InProcess::new(config.dev.lose_envelopes_every));
     let node = Arc::new(NodeContext {
-        claims: Claims::new(store.clone()),
+        claims: Claims::new(store.clone(), Arc::new(Alone)),
         placement: Arc::new(Alone),
         bus: bus.clone(),
         router: Router::new(store.shards()),
