@@ -11,6 +11,7 @@ import { called, contactsLearnt, presenceTold, presenceUnknown } from "../featur
 import { withdraw } from "../features/push/push";
 import { levelsLearnt, roomsChanged } from "../features/rooms/slice";
 import type { Chat, Timeline } from "./chat";
+import { paced } from "./paced";
 import { profiles } from "./profiles";
 import { timeline } from "./timeline";
 import { message, room as roomView } from "./view";
@@ -135,7 +136,7 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
   const { dispatch } = store;
   const rest: Rest = account.rest;
   const unread = new Map<string, boolean>();
-  const rooms = soon(() => {
+  const rooms = paced(() => {
     const all = client.rooms();
     const read = new Set(all.filter((r) => r.unread === 0 && unread.get(r.room) !== false).map((r) => r.room));
     for (const r of all) unread.set(r.room, r.unread > 0);
@@ -153,7 +154,7 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
     dispatch(connectionChanged({ state: state === "disconnected" ? "offline" : state, caughtUp }));
     if (state !== "connected") dispatch(presenceUnknown());
   };
-  const outbox = soon(() => dispatch(waitingChanged(client.outbox().filter((item) => item.op === "send" && !item.error).length)));
+  const outbox = paced(() => dispatch(waitingChanged(client.outbox().filter((item) => item.op === "send" && !item.error).length)));
   const contacts = () =>
     rest.all((page) => rest.contacts(page)).then(
       (all) => {
