@@ -212,8 +212,8 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside, fi
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
-    for index in 0..config.push.threads {
-        push_worker::launch(&Arbiter::new().handle(), node.clone(), index, config.push.threads);
+    for index in 0..config.push.threads as usize {
+        push_worker::launch(&Arbiter::new().handle(), node.clone(), index);
     }
     node.router.start((0..threads).map(|_| Guardian::launch(&Arbiter::new().handle(), node.clone())).collect());
     node
@@ -329,6 +329,7 @@ impl NodePort for Port {
             "presence" => self.node.router.panic(Child::Presence(UserId(id))),
             "sequencer" => self.node.ids.panic(),
             "hub" => self.node.hubs.each(|| HubMsg::Panic),
+            "webhooks" => self.node.webhooks.panic(),
             "session" => self.node.hubs.each(|| HubMsg::PanicSession(UserId(id))),
             _ => return false,
         }

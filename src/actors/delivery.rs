@@ -163,7 +163,10 @@ impl Delivery {
             let node = self.node.clone();
             let work = AssertUnwindSafe(async move {
                 let entries = if held.is_empty() { reading::entries(&node, room, from, to).await? } else { held };
-                follow(&node, Committed { room, entries, members }).await
+                // None: they are no longer kept. Of what is gone nobody is told.
+                let Some(last) = entries.last().map(|entry| entry.seq) else { return Ok(to) };
+                follow(&node, Committed { room, entries, members }).await?;
+                Ok(last)
             })
             .catch_unwind();
             ctx.spawn(work.into_actor(self).map(move |result, me, ctx| me.worked(room, life, result, ctx)));
@@ -202,18 +205,15 @@ impl Delivery {
     }
 }
 
-/// Gives the entries to every consequence; answers the last one's seq.
-async fn follow(node: &Arc<NodeContext>, committed: Committed) -> Result<Seq> {
-    let Some(last) = committed.entries.last().map(|e| e.seq) else {
-        return Err(StorageError::Failed("the log ends before the committed head".into()));
-    };
+/// Gives the entries to every consequence.
+async fn follow(node: &Arc<NodeContext>, committed: Committed) -> Result<()> {
     for consequence in node.consequences.get().into_iter().flatten() {
         match tokio::time::timeout(TIMEOUT, consequence.carry_out(node, &committed)).await {
             Ok(done) => done?,
             Err(_) => return Err(StorageError::Failed(format!("{} took too long", consequence.name()).into())),
         }
     }
-    Ok(last)
+    Ok(())
 }
 
 impl Actor for Delivery {
