@@ -14,6 +14,7 @@ use crate::actors::screening::Filter;
 use crate::actors::sequencer::{IdSource, Sequencer};
 use crate::actors::session::{Admitted, Gate};
 use crate::actors::telling::Telling;
+use crate::actors::unreached::{self, Unreached};
 use crate::actors::webhooks::{self, Hooked};
 use crate::bus::{Envelope, InProcess, UserEvent};
 use crate::cluster::Alone;
@@ -190,6 +191,7 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside, fi
         ids: IdSource::default(),
         hubs: Hubs::default(),
         pushes,
+        unreached: Unreached::default(),
         consequences: OnceLock::new(),
         outbound,
         webhooks,
@@ -213,7 +215,11 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside, fi
         n => n,
     };
     for index in 0..config.push.threads as usize {
-        push_worker::launch(&Arbiter::new().handle(), node.clone(), index);
+        let thread = Arbiter::new().handle();
+        if index == 0 {
+            unreached::launch(&thread, node.clone());
+        }
+        push_worker::launch(&thread, node.clone(), index);
     }
     node.router.start((0..threads).map(|_| Guardian::launch(&Arbiter::new().handle(), node.clone())).collect());
     node

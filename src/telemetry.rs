@@ -153,6 +153,7 @@ metrics! {
     hub_backfills_total: Counter = Counter::default(), "Holes that hubs filled from the log";
     resumes_total: Labeled = Labeled::new("standing", STANDINGS.iter().copied()), "Rooms of resumes, by how they stood";
     hub_dropped_total: Counter = Counter::default(), "Envelopes dropped because too much waited for a hub (backfilled later)";
+    delivery_passed_over_total: Counter = Counter::default(), "Entries of which somebody could not be told, however often it was tried";
     delivery_dropped_total: Counter = Counter::default(), "Entries that delivery had no room for and read from the log later";
     offline_recipients_total: Counter = Counter::default(), "Recipients of messages who had no session";
     outbound_requests_total: Labeled = Labeled::new("result", OUTBOUND_RESULTS.iter().copied()), "Requests made to others (webhooks, push services, issuers)";

@@ -12,8 +12,7 @@ use crate::protocol::ids::{MessageId, Millis, RoomId, Seq, Shard, UserId};
 use crate::push::jobs::{self, Group, Row};
 use crate::push::levels::Level;
 use crate::push::subscriptions::Subscription;
-use crate::storage::ContactState;
-use crate::storage::Result;
+use crate::storage::{ContactState, Result, RoomRow};
 use crate::storage::records::RecordWrite;
 use crate::telemetry::metrics;
 use async_trait::async_trait;
@@ -87,6 +86,17 @@ impl Consequence for Telling {
         metrics().offline_recipients_total.inc_by(recipients);
         Ok(())
     }
+}
+
+/// Tells one user of entries: when they came the user counted as connected.
+pub async fn belatedly(node: &NodeContext, user: UserId, row: &RoomRow, entries: &[Arc<Entry>]) -> Result<()> {
+    let (room, channel) = (row.room, row.kind == RoomKind::Channel);
+    let news: Vec<News<'_>> = entries.iter().filter_map(|entry| news(entry)).collect();
+    if news.is_empty() {
+        return Ok(());
+    }
+    let eager = !channel || node.pushes.levels.eager(room).await?.contains(&user);
+    Away { room, channel, eager: eager.then_some(user).into_iter().collect(), news }.write(node, &[user]).await
 }
 
 /// News of a room for users who are away.

@@ -199,12 +199,24 @@ impl Webhooks {
     /// Writes jobs, as many as may wait; the others go to the dead letters.
     async fn add(&self, live: &Live, mut jobs: Vec<Job>, now: Millis) -> Result<()> {
         let over = jobs.split_off(jobs.len().min(self.room_for(live)));
+        let over = self.strangers(live.hook.id, over).await?;
         if !over.is_empty() {
             self.failed(live, now, "too many events are waiting for it");
             let why = Why { tries: 0, status: None, error: "too many events were waiting".into() };
             self.bury(live, over, &why, now).await?;
         }
         self.write(live, &jobs).await
+    }
+
+    /// Those of the jobs that do not wait already: a room redoes what it is not sure of.
+    async fn strangers(&self, id: HookId, jobs: Vec<Job>) -> Result<Vec<Job>> {
+        let mut strangers = Vec::new();
+        for job in jobs {
+            if self.job(id, job.key()).await?.is_none() {
+                strangers.push(job);
+            }
+        }
+        Ok(strangers)
     }
 
     /// How many more jobs may wait.

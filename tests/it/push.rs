@@ -3,7 +3,7 @@
 
 use crate::strangers;
 use crate::support::vendor::{Answer, Got, Vendor, browser, browser_secrets};
-use crate::support::{Builder, SOON, TestClient, TestNode, TestUser, eventually};
+use crate::support::{Builder, RawSocket, SOON, TestClient, TestNode, TestUser, eventually};
 use hmac::{Hmac, Mac};
 use hubbub::client::ClientError;
 use hubbub::error::Code;
@@ -155,6 +155,33 @@ async fn who_is_connected_or_has_no_subscription_is_not_told_and_without_leave_n
     scene.alice.send(room, "carol has no browser").await;
     tokio::time::sleep(QUIET).await;
     assert_eq!(scene.node.metric("hubbub_push_jobs_total").await, jobs);
+}
+
+#[tokio::test]
+async fn what_came_to_a_connection_that_was_dead_already_is_pushed_when_that_is_noticed() {
+    let scene = Scene::of(builder().set("socket.heartbeat_ms", 700).set("presence.offline_debounce_ms", 300)).await;
+    let (node, bob) = (&scene.node, &scene.bob);
+    // They answer no ping, as a phone does that lost its network.
+    let dead = RawSocket::live(node, bob).await;
+    let carol = node.user("carol").await;
+    subscribe(node, &carol, &scene.vendor.at("/carol")).await;
+    let other = scene.alice.create(RoomKind::Direct, &[carol.id]).await;
+    let also_dead = RawSocket::live(node, &carol).await;
+    let seq = scene.send("can you hear me?").await;
+    scene.alice.send(other, "and you?").await;
+    assert!(scene.vendor.after("/bob", Duration::from_millis(300)).await.is_empty(), "he counts as connected");
+    let got = scene.vendor.until_count("/bob", 1).await.remove(0);
+    assert_eq!((seq_of(&got), got.opened()["room"].as_str()), (seq, Some(scene.room.to_string().as_str())));
+    scene.vendor.until_count("/carol", 1).await;
+    drop((dead, also_dead));
+    // Who is back by then is not told: a resume brings it.
+    let dead = RawSocket::live(node, &carol).await;
+    scene.alice.send(other, "and now?").await;
+    let back = TestClient::connect(node, &carol, "carol").await;
+    drop(dead);
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(scene.vendor.got("/carol").len(), 1);
+    drop(back);
 }
 
 #[tokio::test]
