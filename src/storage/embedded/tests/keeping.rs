@@ -70,7 +70,7 @@ async fn the_newest_entry_stays_however_old_it_is_and_a_room_may_keep_all() {
     for room in [ROOM, RoomId(8)] {
         store.append(batch(room, 1, 20, 0)).await.unwrap();
         store.mark(room, 20).await.unwrap();
-        let row = crate::storage::RoomRow { applied: 20, n: 20, ..crate::storage::derive::blank(room) };
+        let row = crate::storage::RoomRow { applied: 20, followed: Some(20), n: 20, ..crate::storage::derive::blank(room) };
         store.apply_durably(room, Shard(0), vec![crate::storage::Effect::Room(row)]).await.unwrap();
     }
     retention::set(&*store, RoomId(8), Some(0)).await.unwrap();
