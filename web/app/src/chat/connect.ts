@@ -2,10 +2,10 @@
 import { Client, type Shown, shown as fold } from "@hubbub/client";
 import { offline } from "@hubbub/client/offline";
 import type { Account, Who } from "../api/auth";
-import type { Member, Rest } from "../api/rest";
+import type { Rest } from "../api/rest";
 import type { Store } from "../app/store";
 import { announced } from "../app/ui";
-import { connectionChanged } from "../features/connection/slice";
+import { connectionChanged, waitingChanged } from "../features/connection/slice";
 import { plain } from "../features/messages/markdown/parse";
 import { called, contactsLearnt, presenceTold, presenceUnknown } from "../features/people/slice";
 import { withdraw } from "../features/push/push";
@@ -30,7 +30,7 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
     rest,
     account,
     timeline(room) {
-      const known = open.get(room) ?? timeline(client, room, who.user);
+      const known = open.get(room) ?? timeline(client, rest, room, who.user);
       open.set(room, known);
       return known;
     },
@@ -46,6 +46,7 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
     discard: async (_, key) => void client.discard(key),
     typing: (room, on) => client.setTyping(room, on),
     typists: (room) => ({ subscribe: (changed) => client.watch(`typing:${room}`, changed), get: () => client.typing(room) }),
+    happened: (room) => ({ subscribe: (changed) => client.watch(`room:${room}`, changed), get: () => client.room(room)?.happenings.at(-1)?.seq ?? 0 }),
     read(room, seq) {
       client.markRead(room, seq);
       if (client.room(room)?.unread === 0) void withdraw(new Set([room]));
@@ -55,16 +56,8 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
       return [first, ...answers].flatMap(messageOf);
     },
     pins: async (room) => (await rest.all((page) => rest.pins(room, page))).flatMap(messageOf),
-    async members(room) {
-      const all: Member[] = [];
-      for (let more = true; more && all.length < MEMBERS_MAX; ) {
-        const after = all[all.length - 1]?.user;
-        const page = await client.members(room, { limit: MEMBERS_PAGE, ...(after === undefined ? {} : { after }) });
-        all.push(...page.members);
-        more = page.more;
-      }
-      return all;
-    },
+    // Over HTTP: there, who was told of a change reads it.
+    members: (room) => rest.all((page) => rest.members(room, { ...page, limit: MEMBERS_PAGE }), MEMBERS_MAX),
     async create(kind, name, members, topic) {
       const { room } = await client.create({ kind, members, ...(name === undefined ? {} : { name }), ...(topic === undefined ? {} : { topic }) });
       await until(client, room);
@@ -72,12 +65,20 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
     },
     async join(room) {
       await client.join(room);
-      await until(client, room);
+      await arrive(client, room);
+    },
+    async accept(code) {
+      const { room } = await rest.acceptInvite(code);
+      await arrive(client, room);
+      return room;
     },
     leave: async (room) => void (await client.leave(room)),
     invite: async (room, user) => void (await client.submit("invite", { room, user })),
     kick: async (room, user) => void (await client.submit("kick", { room, user })),
     ban: async (room, user) => void (await client.submit("ban", { room, user })),
+    unban: async (room, user) => void (await client.submit("unban", { room, user })),
+    mute: async (room, user, until) => void (await (until === null ? client.submit("unmute", { room, user }) : client.submit("mute", { room, user, ...(until === undefined ? {} : { until }) }))),
+    transfer: async (room, user) => void (await client.submit("transfer", { room, user })),
     role: async (room, user, role) => void (await client.submit("role", { room, user, role })),
     update: async (room, change) => void (await client.submit("update", { room, ...change })),
     presence: (state, status) => client.setPresence({ state, ...(status === undefined ? {} : { status }) }),
@@ -93,7 +94,7 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
 
 /** Members that are listed at most; a channel may have any number. */
 const MEMBERS_MAX = 3_000;
-const MEMBERS_PAGE = 1_000;
+const MEMBERS_PAGE = 200;
 
 function messageOf(shown: Shown): Message[] {
   const folded = fold(shown);
@@ -117,6 +118,13 @@ function until(client: Client, room: string): Promise<void> {
     const timer = setTimeout(done, ROOM_MS);
     if (client.room(room)) done();
   });
+}
+
+/** One comes into a room that others have talked in: what was said before is history, and nothing that one has missed. */
+async function arrive(client: Client, room: string): Promise<void> {
+  await until(client, room);
+  const head = client.room(room)?.head;
+  if (head !== undefined) client.markRead(room, head);
 }
 
 /** Why the server takes a device no longer. */
@@ -145,6 +153,7 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
     dispatch(connectionChanged({ state: state === "disconnected" ? "offline" : state, caughtUp }));
     if (state !== "connected") dispatch(presenceUnknown());
   };
+  const outbox = soon(() => dispatch(waitingChanged(client.outbox().filter((item) => item.op === "send" && !item.error).length)));
   const contacts = () =>
     rest.all((page) => rest.contacts(page)).then(
       (all) => {
@@ -177,6 +186,7 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
     client.watch("rooms", rooms),
     client.watch("presence", presence),
     client.watch("status", status),
+    client.watch("outbox", outbox),
     client.on("caughtup", () => {
       void contacts();
       void levels();
@@ -187,6 +197,7 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
   ];
   void client.ready.then(() => {
     rooms();
+    outbox();
     status();
   });
   return () => stops.forEach((stop) => stop());
