@@ -22,7 +22,8 @@ use std::sync::atomic::Ordering;
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Names of the actors that can be restarted.
-pub const ACTORS: &[&str] = &["room", "presence", "sequencer", "session", "hub", "delivery", "applier", "guardian", "link", "push_worker", "webhooks"];
+pub const ACTORS: &[&str] =
+    &["room", "presence", "sequencer", "session", "hub", "delivery", "applier", "guardian", "link", "push_worker", "webhooks"];
 /// Why a socket is refused before it is one.
 pub const REFUSALS: &[&str] =
     &["connections_max", "per_address", "unauthenticated", "rate_limited", "draining", "origin", "subprotocol", "handshake"];

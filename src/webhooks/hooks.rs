@@ -156,7 +156,11 @@ impl Webhooks {
             }
         }
         if live.len() > self.config.hooks_max {
-            tracing::warn!(webhooks = live.len(), max = self.config.hooks_max, "there are more webhooks than webhooks.hooks_max; all are kept");
+            tracing::warn!(
+                webhooks = live.len(),
+                max = self.config.hooks_max,
+                "there are more webhooks than webhooks.hooks_max; all are kept"
+            );
         }
         *self.live.write() = Arc::new(live);
         Ok(())

@@ -518,10 +518,8 @@ async fn the_gateway_gets_what_it_can_check_and_ends_a_token_that_is_over() {
     mac.update(&got.body);
     assert_eq!(hex::encode(mac.finalize().into_bytes()), given);
     alice.send(room, "lost").await;
-    eventually("it is given up", SOON, || async {
-        node.metrics().await.contains("hubbub_push_settled_total{reason=\"refused\"} 1\n")
-    })
-    .await;
+    eventually("it is given up", SOON, || async { node.metrics().await.contains("hubbub_push_settled_total{reason=\"refused\"} 1\n") })
+        .await;
     assert_eq!(subscriptions(&node, &bob).await.len(), 1);
     alice.send(room, "and again").await;
     vendor.until_count("/gateway", 3).await;
