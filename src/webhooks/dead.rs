@@ -13,8 +13,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
 
-/// Bytes of [`Why::error`] that are kept.
-const ERROR_BYTES_MAX: usize = 2_000;
+/// Characters of [`Why::error`] that are kept.
+const ERROR_CHARS_MAX: usize = 500;
 
 /// Why an event was given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,8 +81,7 @@ impl Webhooks {
             let there = self.records.record(Table::WebhookDead, &id.partition(), &DeadId::from(job).bytes()).await?;
             fresh += usize::from(there.is_none());
         }
-        let mut why = why.clone();
-        why.error.truncate(why.error.floor_char_boundary(ERROR_BYTES_MAX));
+        let why = Why { error: why.error.chars().take(ERROR_CHARS_MAX).collect(), ..why.clone() };
         let dead = |job: &Job| {
             let dead = Dead { job: job.clone(), why: why.clone(), died: now };
             RecordWrite { key: DeadId::from(job).bytes(), version: job.version, value: Some(encode(&dead)) }
