@@ -13,6 +13,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseErr
 use futures_util::future::LocalBoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -172,5 +173,44 @@ fn is_json(req: &HttpRequest) -> bool {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|e| ApiError::new(Code::Malformed, format!("the body cannot be read: {e}")))
+    serde_json::from_slice(bytes).or_else(|error| {
+        // JSON has one kind of number: 3.0 is as whole as 3. Seldom written so, thus looked for only when reading failed.
+        let whole = serde_json::from_slice(bytes).ok().and_then(|mut value| wholes(&mut value).then_some(value));
+        let again = whole.and_then(|value| serde_json::from_value(value).ok());
+        again.ok_or_else(|| ApiError::new(Code::Malformed, format!("the body cannot be read: {error}")))
+    })
+}
+
+/// Makes integers of numbers that are written with a fraction and have none; false when there are no such numbers.
+fn wholes(value: &mut Value) -> bool {
+    /// Up to here (2^53) a floating point number has one meaning.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => match number.as_f64().filter(|n| number.is_f64() && n.fract() == 0.0 && n.abs() <= EXACT) {
+            Some(whole) => {
+                *number = (whole as i64).into();
+                true
+            }
+            None => false,
+        },
+        Value::Array(list) => list.iter_mut().fold(false, |any, v| wholes(v) | any),
+        Value::Object(object) => object.values_mut().fold(false, |any, v| wholes(v) | any),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_is_whole_however_it_is_written_and_another_is_not() {
+        for same in ["[7, null]", "[7.0, null]", "[0.7e1, null]"] {
+            assert_eq!(parse::<(u64, Option<u64>)>(same.as_bytes()).unwrap(), (7, None), "{same}");
+        }
+        for other in ["[7.5, null]", "[-7.0, null]", "[1e300, null]", "[\"7.0\", null]"] {
+            assert_eq!(parse::<(u64, Option<u64>)>(other.as_bytes()).unwrap_err().code, Code::Malformed, "{other}");
+        }
+    }
 }

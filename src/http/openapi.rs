@@ -72,8 +72,39 @@ pub fn whole() -> Value {
         }
     }
     common(&mut whole);
+    forms(&mut whole);
     tidy(&mut whole);
     whole
+}
+
+/// Of which forms a body must have one, where its fields alone do not say it: a schema, and the forms as JSON Schemas.
+const FORMS: &[(&str, &str)] = &[
+    (
+        "NewMessage",
+        r#"[{"required": ["text"], "properties": {"text": {"minLength": 1}}},
+            {"required": ["attachments"], "properties": {"attachments": {"minItems": 1}}},
+            {"required": ["data"], "properties": {"data": {"type": "string", "minLength": 1}}}]"#,
+    ),
+    (
+        "NewRoom",
+        r#"[{"required": ["name"], "properties": {"kind": {"enum": ["group", "channel"]}, "name": {"type": "string"}}},
+            {"required": ["members"], "properties": {"kind": {"const": "direct"}, "name": {"type": "null"}, "topic": {"type": "null"},
+                "members": {"minItems": 1, "maxItems": 1}}}]"#,
+    ),
+    (
+        "NewReport",
+        r#"[{"required": ["room", "seq"],
+                "properties": {"room": {"type": "string"}, "seq": {"type": "integer"}, "user": {"type": "null"}}},
+            {"required": ["user"], "properties": {"user": {"type": "string"}, "room": {"type": "null"}, "seq": {"type": "null"}}}]"#,
+    ),
+];
+
+fn forms(doc: &mut Value) {
+    for (name, forms) in FORMS {
+        if let Some(schema) = doc["components"]["schemas"].get_mut(*name) {
+            schema["anyOf"] = serde_json::from_str(forms).expect("the forms are JSON, which a test reads");
+        }
+    }
 }
 
 /// Gives every operation its part's name as tag, and a name that no other part's operation has.

@@ -509,7 +509,7 @@ impl RoomLog {
                 may(Act::Send)?;
                 for seq in send.reply_to.iter().chain(&send.thread) {
                     if *seq == 0 || *seq > self.head {
-                        return Err(Halt::Refuse(ApiError::new(Code::Invalid, format!("there is no message {seq} to answer"))));
+                        return Err(Halt::Refuse(ApiError::new(Code::NotFound, format!("there is no message {seq} to answer"))));
                     }
                 }
                 self.pause(caller)?;
@@ -578,7 +578,7 @@ impl RoomLog {
                 if r.until.is_none_or(|until| until > caller.now) {
                     Ok(())
                 } else {
-                    Err(Halt::Refuse(ApiError::new(Code::Invalid, "until: the mute would be over already")))
+                    Err(Halt::Refuse(ApiError::new(Code::Conflict, "until: the mute would be over already")))
                 }
             }
             Request::Unmute(r) => {

@@ -73,7 +73,7 @@ async fn a_room_is_opened_read_and_changed_and_each_answer_shows_what_was_done()
     assert_eq!((stale.status, stale.code().as_str()), (412, "precondition_failed"));
     gets(&node, &ben, 403, &format!("PATCH {at}"), json!({ "name": "mine" })).await;
     gets(&node, &ann, 422, &format!("PATCH {at}"), json!({ "slow_mode_s": 21_601 })).await;
-    gets(&node, &ann, 422, &format!("PATCH {at}"), json!({})).await;
+    assert_eq!(gets(&node, &ben, 200, &format!("PATCH {at}"), json!({})).await["name"], "Dinner", "nothing is changed by nobody");
 
     // A pair has one direct room, and it says so by its status.
     let direct = json!({ "kind": "direct", "members": [ben.id.to_string()] });
@@ -225,7 +225,7 @@ async fn members_are_what_they_were_last_made_and_saying_it_twice_is_no_conflict
     }
     gets(&node, &eve, 403, &format!("POST {at}/messages"), json!({ "text": "x" })).await;
     assert_eq!(gets(&node, &eve, 200, &format!("GET {at}"), Value::Null).await["muted_until"], 4_102_444_800_000u64);
-    gets(&node, &ben, 422, &format!("PUT {mute}"), json!({ "until": 1 })).await;
+    gets(&node, &ben, 409, &format!("PUT {mute}"), json!({ "until": 1 })).await;
     for _ in 0..2 {
         gets(&node, &ben, 204, &format!("DELETE {mute}"), Value::Null).await;
     }
