@@ -205,7 +205,7 @@ fn each(value: &mut Value, step: &impl Fn(&mut Value)) {
     }
 }
 
-/// Unsigned integers end where their type does.
+/// Unsigned integers end where their type does, and are called unsigned.
 fn bounds(schema: &mut Value) {
     let of_type = |t: &Value| t == "integer" || t.as_array().is_some_and(|ts| ts.iter().any(|t| t == "integer"));
     let Some(object) = schema.as_object_mut() else { return };
@@ -215,7 +215,9 @@ fn bounds(schema: &mut Value) {
     {
         return;
     }
-    let maximum = if object.get("format").is_some_and(|f| f == "int32") { u64::from(u32::MAX) } else { u64::MAX };
+    let (format, maximum) =
+        if object.get("format").is_some_and(|f| f == "int32") { ("uint32", u64::from(u32::MAX)) } else { ("uint64", u64::MAX) };
+    object.insert("format".into(), format.into());
     object.insert("maximum".into(), maximum.into());
 }
 
@@ -313,7 +315,7 @@ mod tests {
         let parameters = &doc["paths"]["/x"]["get"]["parameters"];
         assert_eq!(parameters[0]["schema"], json!({ "type": "string" }));
         assert_eq!(parameters[1]["schema"], json!({ "$ref": "#/components/schemas/UserId" }));
-        let at = json!({ "type": "integer", "format": "int64", "minimum": 0, "maximum": u64::MAX, "description": "see `At`" });
+        let at = json!({ "type": "integer", "format": "uint64", "minimum": 0, "maximum": u64::MAX, "description": "see `At`" });
         assert_eq!(doc["components"]["schemas"], json!({ "A": { "properties": { "at": at } } }));
     }
 }
