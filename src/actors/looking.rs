@@ -10,7 +10,7 @@ use super::room::{place_of, storage_error};
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::{Body, Entry};
 use crate::protocol::ids::{RoomId, Seq, UserId};
-use crate::protocol::ops::{MemberShown, Members, RoomSummary, Shown};
+use crate::protocol::ops::{MemberShown, Members, Receipt, RoomSummary, Shown};
 use crate::protocol::policy::{self, Act, Denied, Place, Restraint};
 use crate::protocol::roomlog::not_found;
 use crate::storage::{CursorRow, RoomRow, directory};
@@ -181,19 +181,33 @@ pub async fn readers(node: &NodeContext, user: UserId, room: RoomId, seq: Seq) -
     if row.members > max {
         return Err(ApiError::new(Code::Conflict, format!("who has read is told only in rooms of at most {max} members")));
     }
-    // Bans and mutes of who is out lie between the members.
-    let (mut readers, mut after) = (Vec::new(), UserId(0));
+    let cursors = cursors(node, room).await?;
+    named(node, cursors.into_iter().filter(|c| c.user != author && c.read >= seq).map(|c| c.user).collect()).await
+}
+
+/// How far the other members have come: what `receipt`s have told so far. Empty in rooms too large for receipts.
+pub async fn receipts(node: &NodeContext, user: UserId, room: RoomId) -> Result<Vec<Receipt>> {
+    if see_if(node, user, room, Act::Read).await?.row.members > node.config.rooms.receipts_members_max {
+        return Ok(Vec::new());
+    }
+    let mut cursors = cursors(node, room).await?;
+    cursors.retain(|c| c.user != user);
+    Ok(cursors)
+}
+
+/// The cursors of all members.
+async fn cursors(node: &NodeContext, room: RoomId) -> Result<Vec<Receipt>> {
+    let (mut cursors, mut after) = (Vec::new(), UserId(0));
     loop {
         let page = in_time(node.store.members(room, after, 500)).await.map_err(storage_error)?;
-        let Some(last) = page.last().map(|m| m.user) else { break };
-        for member in page.iter().filter(|m| m.role.is_some() && m.user != author) {
-            if cursor_of(node, member.user, room).await?.read >= seq {
-                readers.push(member.user);
-            }
+        let Some(last) = page.last().map(|m| m.user) else { return Ok(cursors) };
+        // Bans and mutes of who is out lie between the members.
+        for user in page.iter().filter(|m| m.role.is_some()).map(|m| m.user) {
+            let CursorRow { read, delivered, .. } = cursor_of(node, user, room).await?;
+            cursors.push(Receipt { room, user, read, delivered });
         }
         after = last;
     }
-    named(node, readers).await
 }
 
 async fn cursor_of(node: &NodeContext, user: UserId, room: RoomId) -> Result<CursorRow> {

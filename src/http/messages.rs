@@ -14,7 +14,7 @@ use crate::actors::looking::{self, Named, Stretch};
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::{Attachment, Entry, Opaque};
 use crate::protocol::ids::{ClientId, MessageId, Millis, RoomId, Seq, UserId};
-use crate::protocol::ops::{self, EditMessage, History, OnMessage, PinMessage, ReactTo, Request, Send, Shown};
+use crate::protocol::ops::{self, EditMessage, History, OnMessage, PinMessage, ReactTo, Receipt, Request, Send, Shown};
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -23,7 +23,7 @@ use utoipa::{IntoParams, OpenApi, ToSchema};
 
 /// What this file adds to the OpenAPI document.
 #[derive(OpenApi)]
-#[openapi(paths(history, send, read, edit, delete, react, unreact, pin, unpin, thread, readers, pins, entries))]
+#[openapi(paths(history, send, read, edit, delete, react, unreact, pin, unpin, thread, readers, receipts, pins, entries))]
 pub struct Docs;
 
 /// A message of a room.
@@ -274,6 +274,13 @@ pub async fn thread(node: Node, me: SignedIn, place: Place, page: web::Query<Pag
 pub async fn readers(node: Node, me: SignedIn, place: Place) -> Result<HttpResponse, ApiError> {
     let (room, seq) = *place;
     Ok(HttpResponse::Ok().json(Page::new(looking::readers(&node, me.user.user, room, seq).await?, None::<()>)))
+}
+
+/// How far the other members have read and received; nobody in rooms too large for receipts.
+#[utoipa::path(get, path = "/v1/rooms/{room}/receipts", params(("room" = RoomId, Path)),
+    responses((status = 200, description = "all of them", body = Page<Receipt>)))]
+pub async fn receipts(node: Node, me: SignedIn, room: web::Path<RoomId>) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::Ok().json(Page::new(looking::receipts(&node, me.user.user, *room).await?, None::<()>)))
 }
 
 /// Pinned messages, oldest first.

@@ -8,7 +8,7 @@
 //! | `GET /v1/contacts` `contacts/presence` `blocks`, `PUT DELETE /v1/contacts/{user}` `blocks/{user}` | [`contacts`] |
 //! | `GET POST /v1/rooms`, `GET PATCH /v1/rooms/{room}`, its `join` `leave` `transfer` `cursor` | [`rooms`] |
 //! | `/v1/rooms/{room}/members` `bans` `mutes` | [`members`] |
-//! | `/v1/rooms/{room}/messages/…` `pins` `entries` | [`messages`] |
+//! | `/v1/rooms/{room}/messages/…` `receipts` `pins` `entries` | [`messages`] |
 //! | `/v1/rooms/{room}/invites`, `/v1/invites/{code}` | [`invites`] |
 //! | `GET /v1/channels` | [`channels`] |
 //! | `GET PUT /v1/rooms/{room}/notify` | [`notify`] |
@@ -339,6 +339,7 @@ fn messaging(cfg: &mut Table<'_>) {
     api_at(cfg, "/v1/rooms/{room}/messages/{seq}/pin", "PUT, DELETE", pin);
     api_at(cfg, "/v1/rooms/{room}/messages/{seq}/thread", "GET, HEAD", [get().to(messages::thread)]);
     api_at(cfg, "/v1/rooms/{room}/messages/{seq}/readers", "GET, HEAD", [get().to(messages::readers)]);
+    api_at(cfg, "/v1/rooms/{room}/receipts", "GET, HEAD", [get().to(messages::receipts)]);
     api_at(cfg, "/v1/rooms/{room}/pins", "GET, HEAD", [get().to(messages::pins)]);
     api_at(cfg, "/v1/rooms/{room}/entries", "GET, HEAD", [get().to(messages::entries)]);
 }

@@ -94,6 +94,7 @@ pub const SCOPES: &[(&str, &str, &[Scope])] = &[
     ("DELETE", "/v1/rooms/{room}/messages/{seq}/pin", WRITE),
     ("GET", "/v1/rooms/{room}/messages/{seq}/thread", READ),
     ("GET", "/v1/rooms/{room}/messages/{seq}/readers", READ),
+    ("GET", "/v1/rooms/{room}/receipts", READ),
     ("GET", "/v1/rooms/{room}/pins", READ),
     ("GET", "/v1/rooms/{room}/entries", READ),
     ("GET", "/v1/rooms/{room}/cursor", READ),

@@ -33,6 +33,7 @@ const ROOMS: &str = "
     r      message        ++.U    ++++++...U  ++++++FFFU
     r      thread         ++.U    ++++++...U  ++++++FFFU
     r      readers        ++.U    ++++++...U  ++++++FFFU
+    r      receipts       ++.U    ++++++...U  ++++++FFFU
     r      pins           ++.U    ++++++...U  ++++++FFFU
     r      entries        ++.U    ++++++...U  ++++++FFFU
     r      own cursor     ++.U    ++++++...U  ++++++FFFU
@@ -146,6 +147,7 @@ fn as_call(request: &str, room: &str, about: &About) -> (&'static str, String, V
         "message" => ("GET", format!("/messages/{seq}"), none),
         "thread" => ("GET", format!("/messages/{seq}/thread"), none),
         "readers" => ("GET", format!("/messages/{seq}/readers"), none),
+        "receipts" => ("GET", "/receipts".into(), none),
         "pins" => ("GET", "/pins".into(), none),
         "entries" => ("GET", "/entries".into(), none),
         "own cursor" => ("GET", "/cursor".into(), none),

@@ -150,6 +150,8 @@ async fn a_message_is_sent_once_per_key_and_all_that_follows_is_seen_at_once() {
     let read = gets(&node, &ann, 200, &readers(4), Value::Null).await;
     assert_eq!(read["items"], json!([{ "user": ben.id.to_string(), "name": "ben" }]));
     assert_eq!(gets(&node, &ann, 200, &readers(7), Value::Null).await["items"], json!([]));
+    let receipts = gets(&node, &ann, 200, &format!("GET /v1/rooms/{room}/receipts"), Value::Null).await;
+    assert_eq!(receipts["items"], json!([{ "room": room, "user": ben.id.to_string(), "read": 4, "delivered": 4 }]));
 
     for _ in 0..2 {
         gets(&node, &ann, 204, &format!("DELETE {at}/4"), Value::Null).await;
@@ -508,6 +510,7 @@ async fn a_hidden_room_looks_like_none_at_every_address() {
         ("DELETE /v1/rooms/R/messages/2/pin".into(), Value::Null),
         ("GET /v1/rooms/R/messages/2/thread".into(), Value::Null),
         ("GET /v1/rooms/R/messages/2/readers".into(), Value::Null),
+        ("GET /v1/rooms/R/receipts".into(), Value::Null),
         ("GET /v1/rooms/R/pins".into(), Value::Null),
         ("GET /v1/rooms/R/entries".into(), Value::Null),
     ];

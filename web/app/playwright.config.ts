@@ -5,7 +5,7 @@ const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-ru
 
 export default defineConfig({
   testDir: "e2e",
-  testMatch: process.env.LOOK ? "look.tmp.ts" : "*.spec.ts",
+  testMatch: "*.spec.ts",
   outputDir: "../dist/e2e",
   fullyParallel: false,
   workers: 2,

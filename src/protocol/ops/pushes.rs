@@ -228,7 +228,7 @@ pub struct TypingPush {
 }
 
 /// See [`Push::Receipt`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Receipt {
     /// The room.
     pub room: RoomId,

@@ -22,6 +22,7 @@ for (const { look, theme, language } of LOOKS) {
   test(`no accessibility violations on the main screens: ${look}`, async ({ server, account, browser, strict }) => {
     const [a, b] = [await account("alice"), await account("bob")];
     await server.befriend(a, b);
+    strict.expect(/status of 401/);
     const socket = await Socket.open(server, b);
     const room = await socket.create("group", [a], "Design", "What we show");
     const direct = await socket.create("direct", [a]);
@@ -52,6 +53,27 @@ for (const { look, theme, language } of LOOKS) {
     await expect(page.locator("article").last()).toBeVisible();
     await page.locator("article", { hasText: "last" }).hover();
     await clean(page, "conversation");
+    const last = page.locator("article", { hasText: "last" });
+    await last.locator(".actions [aria-haspopup=dialog]").click();
+    await expect(page.locator(".picker-cells button").first()).toBeVisible();
+    await clean(page, "emoji");
+    await page.keyboard.press("Escape");
+    await last.hover();
+    await last.locator(".actions [aria-haspopup=menu]").click();
+    await clean(page, "a message's menu");
+    await page.locator(".menu-item").last().click();
+    await expect(page.locator("dialog .excerpt")).toBeVisible();
+    await clean(page, "report");
+    await page.keyboard.press("Escape");
+    await page.locator(".side-head [aria-haspopup=menu]").click();
+    await page.locator(".menu-item").nth(1).click();
+    await expect(page.locator("dialog .choice")).toBeVisible();
+    await clean(page, "new room");
+    await page.keyboard.press("Escape");
+    await page.locator("article .author button").last().click();
+    await expect(page.locator("dialog .card-head")).toBeVisible();
+    await clean(page, "a person");
+    await page.keyboard.press("Escape");
     await page.locator(".thread-link").first().click();
     await expect(page.locator(".panel article")).toHaveCount(2);
     await clean(page, "thread");

@@ -1,6 +1,8 @@
 import { expect, newContext, test } from "./support/app";
 
 test("somebody makes an account, is told what is wrong with a taken name, signs out and in again", async ({ server, browser, strict, name, account }) => {
+  strict.expect(/status of 409/);
+  strict.expect(/status of 401/);
   const taken = await account("taken");
   const context = await newContext(browser);
   const page = strict.watch(await context.newPage());

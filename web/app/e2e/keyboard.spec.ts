@@ -28,6 +28,7 @@ test("everything is done without a mouse: sign in, find a room, write, walk thro
   await keys.press("Enter");
   const composer = page.locator(".conversation .composer textarea");
   await expect(composer).toBeFocused();
+  await expect(page).toHaveTitle(/Quiet · Hubbub/);
   await keys.type("typed");
   await keys.press("Enter");
   await expect(page.locator("article", { hasText: "typed" }).locator(".tick.sent, .tick.delivered, .tick.read")).toBeVisible();
@@ -44,6 +45,7 @@ test("everything is done without a mouse: sign in, find a room, write, walk thro
   await keys.type("answered");
   await keys.press("Enter");
   await expect(page.locator("article", { hasText: "answered" }).locator(".quote")).toContainText("two");
+  await expect(page.locator("article", { hasText: "answered" }).locator(".tick.sent, .tick.delivered, .tick.read")).toBeVisible();
 
   // A reaction by the picker, and a menu, both from the keyboard.
   await keys.press("Shift+Tab");

@@ -1,4 +1,4 @@
-import { Cable, expect, test } from "./support/app";
+import { expect, test } from "./support/app";
 import { Socket } from "./support/socket";
 
 test("a message is edited, reacted to, answered, threaded, pinned, deleted, and the other sees all of it", async ({ server, account, person }) => {
@@ -46,6 +46,7 @@ test("a message is edited, reacted to, answered, threaded, pinned, deleted, and 
   await expect(alice.message("an answer").locator(".pinned")).toBeVisible();
 
   await bob.choose("an answer", "Delete");
+  await bob.page.getByRole("dialog", { name: "Delete this message?" }).getByRole("button", { name: "Delete" }).click();
   await expect(alice.page.getByText("This message was deleted").first()).toBeVisible();
   socket.close();
 });
@@ -94,11 +95,10 @@ test("drafts stay with their rooms, also over a reload", async ({ server, accoun
   socket.close();
 });
 
-test("a message that the server refuses says so, and can be discarded; who may only read is told so", async ({ server, account, person }) => {
+test("a message that the server refuses says so, and can be discarded; who may only read is told so", async ({ cable, server, account, person }) => {
   const [a, b] = [await account("alice"), await account("bob")];
   const socket = await Socket.open(server, b);
   const room = await socket.create("group", [a], "Strict");
-  const cable = await Cable.lay(server.port);
   const alice = await person(a, { cable });
   await alice.open("Strict");
   cable.cut();
@@ -112,6 +112,5 @@ test("a message that the server refuses says so, and can be discarded; who may o
   await expect(failed).toContainText("written too late");
   await failed.getByRole("button", { name: "Discard" }).click();
   await expect(failed).toHaveCount(0);
-  cable.remove();
   socket.close();
 });

@@ -15,6 +15,8 @@ function totp(secret: string, at = Date.now()): string {
 
 test("the second step is set up in the settings, asked for at the next sign-in, and a recovery code does as well", async ({ account, person, browser, server, strict }) => {
   const a = await account("alice");
+  // The first answer asks for the code, the second refuses a wrong one.
+  strict.expect(/status of 401/);
   const alice = await person(a);
   const { page } = alice;
   await page.locator(".oneself").click();

@@ -1,6 +1,7 @@
 import type { CDPSession, Page } from "@playwright/test";
-import { expect, test } from "./support/app";
+import { expect, Server, test } from "./support/app";
 import { Socket } from "./support/socket";
+import { Vendor } from "./support/vendor";
 
 type Shown = { title: string; body: string; tag: string };
 
@@ -67,4 +68,31 @@ test("a push is shown, grouped by room, opened by a click, and withdrawn when th
   await expect(alice.message("read at once")).toBeVisible();
   await expect.poll(async () => (await shown(page)).map((n) => n.title)).toEqual(["Other"]);
   socket.close();
+});
+
+test("what is said while nobody looks comes through the server's push provider to the service worker", async ({ person, name, strict }) => {
+  // A picture as a page has no icon of its own.
+  strict.expect(/favicon/);
+  const server = await Server.start({ "outbound.allowed_ranges": "127.0.0.0/8", "push.delay_ms": "50", "push.interval_ms": "50", "push.show_text": "true" });
+  const vendor = await Vendor.open();
+  const [a, b] = [await server.register(name("alice")), await server.register(name("bob"))];
+  const socket = await Socket.open(server, b);
+  const room = await socket.create("direct", [a]);
+  const { page } = await person(a, { server, vendor, permissions: ["notifications"] });
+  await page.getByRole("button", { name: "Settings" }).click();
+  await page.getByRole("button", { name: "Notifications" }).click();
+  await page.getByRole("button", { name: "Turn on notifications" }).click();
+  await expect(page.getByRole("button", { name: "Turn off on this device" })).toBeVisible();
+  const push = await pusher(page, server.url);
+
+  // A page of the same origin without the app: nobody is connected.
+  await page.goto(`${server.url}/icon.svg`);
+  await socket.say(room, ["are you there?"]);
+  const told = (await vendor.next()) as { room: string };
+  expect(told).toMatchObject({ room, user: a.user, title: b.name, unread: 1 });
+  await push(told);
+  await expect.poll(() => shown(page)).toEqual([{ title: b.name, body: "are you there?", tag: room }]);
+  vendor.close();
+  socket.close();
+  await server.stop();
 });

@@ -1,4 +1,4 @@
-import { Cable, expect, Person, test } from "./support/app";
+import { expect, Person, test } from "./support/app";
 import { Socket } from "./support/socket";
 
 test("two tabs show the same, whichever one writes, and go on when one is closed", async ({ server, account, person, strict }) => {
@@ -39,12 +39,11 @@ test("signing out in one tab signs the other out and leaves nothing behind", asy
   expect(await one.page.evaluate(() => Object.keys(localStorage).filter((k) => k !== "hubbub.looks"))).toEqual([]);
 });
 
-test("a full outbox survives a reload, opens offline, and is sent once in order", async ({ server, account, person }) => {
+test("a full outbox survives a reload, opens offline, and is sent once in order", async ({ cable, server, account, person }) => {
   const [a, b] = [await account("alice"), await account("bob")];
   const socket = await Socket.open(server, b);
   const room = await socket.create("group", [a], "Outbox");
   await socket.say(room, ["read me offline"]);
-  const cable = await Cable.lay(server.port);
   const alice = await person(a, { cable });
   await alice.open("Outbox");
   await expect(alice.message("read me offline")).toBeVisible();
@@ -69,6 +68,5 @@ test("a full outbox survives a reload, opens offline, and is sent once in order"
   const stored = await socket.ask("history", { room, limit: 200 });
   const said = (stored.messages as { entry: { body: { message: { text: string } } } }[]).map((m) => m.entry.body.message.text);
   expect(said).toEqual(["read me offline", ...texts, "after the reload"]);
-  cable.remove();
   socket.close();
 });

@@ -85,6 +85,11 @@ export interface Channel {
   members: number;
   joined: boolean;
 }
+export interface Receipt {
+  user: Id;
+  read: Seq;
+  delivered: Seq;
+}
 export interface PushSubscriptionBody {
   endpoint: string;
   keys: { p256dh: string; auth: string };
@@ -369,6 +374,10 @@ export class Rest {
   }
   readers(room: Id, seq: Seq, page: PageAsk = {}): Promise<Page<{ user: Id; name: string }>> {
     return this.call("GET", `/rooms/${room}/messages/${seq}/readers`, { query: page });
+  }
+  /** How far the other members have come; nobody in rooms too large for receipts. */
+  receipts(room: Id): Promise<Page<Receipt>> {
+    return this.call("GET", `/rooms/${room}/receipts`);
   }
   pins(room: Id, page: PageAsk = {}): Promise<Page<Shown>> {
     return this.call("GET", `/rooms/${room}/pins`, { query: page });

@@ -2,6 +2,7 @@
 import { type Browser, type BrowserContext, type BrowserContextOptions, expect, type Locator, type Page, test as base } from "@playwright/test";
 import { Cable } from "./cable";
 import { type Account, PASSWORD, Server } from "./server";
+import type { Vendor } from "./vendor";
 
 export class Person {
   constructor(
@@ -67,24 +68,40 @@ export class Person {
   }
 }
 
-/** What the browser says by itself when there is no server or no permission; tests bring that about on purpose. */
-const EXPECTED = /net::ERR_|WebSocket connection to|Failed to load resource/;
+/** What the browser says by itself when there is no server. */
+const UNREACHABLE = /net::ERR_|WebSocket connection to .* failed/;
 
 /** Watches pages: what they say on the console, what their policy refused, what they did not catch. */
 export class Strict {
-  readonly faults: string[] = [];
+  #seen: string[] = [];
+  #expected: RegExp[] = [];
+
+  /** What was seen that the test did not say it brings about. */
+  get faults(): string[] {
+    return this.#seen.filter((fault) => !this.#expected.some((e) => e.test(fault)));
+  }
+
+  /** Something that this test brings about on purpose. */
+  expect(what: RegExp) {
+    this.#expected.push(what);
+  }
+
+  /** The test takes the server away. */
+  expectUnreachable() {
+    this.expect(UNREACHABLE);
+  }
 
   watch(page: Page): Page {
     page.on("console", (m) => {
-      if (/Content Security Policy/i.test(m.text())) this.faults.push(`policy: ${m.text()}`);
-      else if (m.type() === "error" && !EXPECTED.test(m.text())) this.faults.push(`console: ${m.text()}`);
+      if (/Content Security Policy/i.test(m.text())) this.#seen.push(`policy: ${m.text()}`);
+      else if (m.type() === "error") this.#seen.push(`console: ${m.text()} (${m.location().url})`);
     });
-    page.on("pageerror", (e) => this.faults.push(`uncaught: ${e.stack ?? e.message}`));
+    page.on("pageerror", (e) => this.#seen.push(`uncaught: ${e.stack ?? e.message}`));
     return page;
   }
 }
 
-export type Setup = BrowserContextOptions & { /** Through a cable that can be cut. */ cable?: Cable; server?: Server };
+export type Setup = BrowserContextOptions & { /** Through a cable that can be cut. */ cable?: Cable; server?: Server; /** The push service that it is subscribed at. */ vendor?: Vendor };
 
 type Fixtures = {
   strict: Strict;
@@ -92,6 +109,8 @@ type Fixtures = {
   name: (name: string) => string;
   /** Makes an account. */
   account: (name: string) => Promise<Account>;
+  /** The network to the server, to be cut. */
+  cable: Cable;
   /** A browser of its own for somebody, signed in. */
   person: (who: Account, setup?: Setup) => Promise<Person>;
 };
@@ -119,11 +138,18 @@ export const test = base.extend<Fixtures, { server: Server }>({
   account: async ({ server, name }, use) => {
     await use((n) => server.register(name(n)));
   },
+  cable: async ({ server, strict }, use) => {
+    const cable = await Cable.lay(server.port);
+    strict.expectUnreachable();
+    await use(cable);
+    cable.remove();
+  },
   person: async ({ browser, server, strict }, use) => {
     const contexts: BrowserContext[] = [];
-    await use(async (who, { cable, server: other, ...options } = {}) => {
+    await use(async (who, { cable, server: other, vendor, ...options } = {}) => {
       const context = await newContext(browser, options);
       contexts.push(context);
+      await vendor?.standFor(context);
       return new Person(strict.watch(await context.newPage()), who, cable?.url ?? (other ?? server).url).signIn();
     });
     await Promise.all(contexts.map((c) => c.close()));

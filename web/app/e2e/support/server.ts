@@ -1,6 +1,6 @@
 /** A real server for a test: its own data, its own port; it can be killed and started again where it stood. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -49,6 +49,7 @@ export class Server {
       "http.listen": `127.0.0.1:${this.port}`,
       "admin.listen": `127.0.0.1:${this.admin}`,
       "storage.data_dir": this.#data,
+      "mail.public_url": this.url,
       // Tests sign many people in; the cost of a password is not what they are about.
       "auth.argon2_memory_kib": "64",
       "auth.argon2_passes": "1",
@@ -84,6 +85,20 @@ export class Server {
   async stop(): Promise<void> {
     await this.kill();
     rmSync(this.#data, { recursive: true, force: true });
+  }
+
+  /** The link of the newest mail to an address. */
+  async mailedLink(to: string): Promise<string> {
+    const outbox = join(this.#data, "outbox");
+    const until = Date.now() + READY_MS;
+    while (Date.now() < until) {
+      const mails = existsSync(outbox) ? readdirSync(outbox).filter((f) => f.endsWith(".eml")) : [];
+      const texts = mails.sort().map((f) => readFileSync(join(outbox, f), "utf8").replace(/=\r?\n/g, "").replaceAll("=3D", "="));
+      const link = texts.findLast((text) => text.includes(to))?.match(/https?:\S+#token=\S+/)?.[0];
+      if (link) return link;
+      await new Promise((r) => setTimeout(r, 50));
+    }
+    throw new Error(`no mail to ${to}`);
   }
 
   async api<R>(method: string, path: string, body?: unknown, token?: string): Promise<R> {

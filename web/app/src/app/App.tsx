@@ -16,10 +16,12 @@ export function App() {
   const language = useAppSelector((s) => s.ui.language);
   const who = useAppSelector((s) => s.session.who);
   const account = useMemo(() => new Account((who) => dispatch(signedIn(who)), (why) => dispatch(signedOut(why))), [dispatch]);
+  // Links of mails are followed by whoever opens them, signed in or not.
+  const byMail = useAppSelector((s) => s.ui.place.at === "reset" || s.ui.place.at === "verify");
   useLooks();
   return (
     <I18n language={language}>
-      {who ? (
+      {who && !byMail ? (
         <Suspense fallback={<div className="shell" aria-busy="true" />}>
           <Inside key={who.user} who={who} account={account} />
         </Suspense>

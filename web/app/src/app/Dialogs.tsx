@@ -9,6 +9,8 @@ const Settings = lazy(() => import("../features/settings/Settings"));
 const NewDirect = lazy(() => import("../features/rooms/NewDirect"));
 const NewRoom = lazy(() => import("../features/rooms/NewRoom"));
 const Readers = lazy(() => import("../features/messages/Readers"));
+const DeleteMessage = lazy(() => import("../features/messages/DeleteMessage"));
+const ReportMessage = lazy(() => import("../features/messages/ReportMessage"));
 const ProfileCard = lazy(() => import("../features/people/ProfileCard"));
 
 export function Dialogs() {
@@ -32,6 +34,10 @@ export function Dialogs() {
         return <NewRoom onClose={close} />;
       case "readers":
         return <Readers room={dialog.room} seq={dialog.seq} onClose={close} />;
+      case "delete":
+        return <DeleteMessage room={dialog.room} seq={dialog.seq} onClose={close} />;
+      case "report":
+        return <ReportMessage room={dialog.room} seq={dialog.seq} onClose={close} />;
       case "profile":
         return <ProfileCard user={dialog.user} onClose={close} />;
       default:

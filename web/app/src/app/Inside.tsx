@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "react";
 import type { Account, Who } from "../api/auth";
 import type { Chat } from "../chat/chat";
 import { connect } from "../chat/connect";
-import { ChatProvider } from "../chat/context";
+import { ChatProvider, useRoomName } from "../chat/context";
 import { forgetProfiles } from "../chat/profiles";
 import { draftsRead, followDrafts, forgetDrafts, keepDrafts, readDrafts } from "../features/messages/drafts";
 import { forgetPush } from "../features/push/push";
@@ -36,7 +36,6 @@ export default function Inside({ who, account }: { who: Who; account: Account })
     };
   }, [who, account, store]);
   useDrafts(who.user);
-  useTitle();
   useEffect(() => followWorker(), []);
   if (!chat) return null;
   return (
@@ -48,6 +47,7 @@ export default function Inside({ who, account }: { who: Who; account: Account })
 
 function Keyed() {
   useKeys();
+  useTitle();
   return <Shell />;
 }
 
@@ -66,12 +66,20 @@ function useDrafts(user: string) {
   }, [user, all]);
 }
 
-/** How much is unread, in the tab's title and on the app's icon. */
+/** Where one is and how much is unread, in the tab's title and on the app's icon. */
 function useTitle() {
   const { urgent, unread } = useAppSelector(selectTotals);
+  const room = useAppSelector((s) => (s.ui.place.at === "room" ? s.rooms.byId[s.ui.place.room] : undefined));
+  const name = useRoomName(room);
   useEffect(() => {
-    document.title = urgent > 0 ? `(${urgent}) Hubbub` : unread > 0 ? "• Hubbub" : "Hubbub";
+    const mark = urgent > 0 ? `(${urgent}) ` : unread > 0 ? "• " : "";
+    document.title = mark + (name ? `${name} · Hubbub` : "Hubbub");
+    return () => {
+      document.title = "Hubbub";
+    };
+  }, [urgent, unread, name]);
+  useEffect(() => {
     const badge = urgent > 0 ? navigator.setAppBadge?.(urgent) : navigator.clearAppBadge?.();
     badge?.catch(() => undefined); // Not allowed, or not installed: the title says it too.
-  }, [urgent, unread]);
+  }, [urgent]);
 }

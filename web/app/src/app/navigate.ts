@@ -8,7 +8,7 @@ let store: Store | undefined;
 /** Called once, at the start. */
 export function followAddress(to: Store) {
   store = to;
-  addEventListener("popstate", () => to.dispatch(went(parse(location.pathname, location.search))));
+  addEventListener("popstate", () => to.dispatch(went(parse(location.pathname, location.hash))));
 }
 
 export function go(place: Place, { replace = false } = {}) {

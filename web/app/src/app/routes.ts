@@ -9,10 +9,10 @@ export type Place =
   | { at: "reset"; token: string }
   | { at: "verify"; token: string };
 
-/** The place of an address; what is not known is home. */
-export function parse(path: string, query = ""): Place {
+/** The place of an address; what is not known is home. A mail's token stands behind the `#`: there no server and no log sees it. */
+export function parse(path: string, fragment = ""): Place {
   const [, first, second, third] = path.split("/").map(decoded);
-  const token = new URLSearchParams(query).get("token") ?? "";
+  const token = new URLSearchParams(fragment.replace(/^#/, "")).get("token") ?? "";
   switch (first) {
     case "r":
       if (!second || !/^\d{1,19}$/.test(second)) return { at: "home" };

@@ -12,6 +12,8 @@ export type DialogName =
   | { name: "shortcuts" }
   | { name: "settings"; tab?: string }
   | { name: "readers"; room: string; seq: number }
+  | { name: "delete"; room: string; seq: number }
+  | { name: "report"; room: string; seq: number }
   | { name: "profile"; user: string };
 export type Toast = { id: number; text: string; kind: "info" | "bad" };
 
@@ -50,7 +52,7 @@ export function keepLooks({ theme, language }: Pick<Ui, "theme" | "language">) {
 function initial(): Ui {
   const looks = typeof localStorage === "undefined" ? {} : kept();
   const browser = typeof navigator === "undefined" ? [] : navigator.languages;
-  const place: Place = typeof location === "undefined" ? { at: "home" } : parse(location.pathname, location.search);
+  const place: Place = typeof location === "undefined" ? { at: "home" } : parse(location.pathname, location.hash);
   return { place, panel: null, dialog: null, theme: looks.theme ?? "system", language: looks.language ?? preferred(browser), toasts: [], said: { text: "", id: 0 } };
 }
 

@@ -29,6 +29,9 @@ export type Timeline = {
 /** A value that changes: the same object until it does. */
 export type Watched<V> = { subscribe(changed: () => void): () => void; get(): V };
 
+/** What may be set about a room; what is absent stays. */
+export type RoomChange = { name?: string; topic?: string; archived?: boolean; unlisted?: boolean; slow_mode_s?: number };
+
 export type NewMessage = { text: string; replyTo?: number; thread?: number; mentions?: string[] };
 
 export type Chat = {
@@ -45,6 +48,8 @@ export type Chat = {
   retry(room: string, key: string): Promise<void>;
   discard(room: string, key: string): Promise<void>;
   typing(room: string, on: boolean): void;
+  /** The newest entry of a room that is about its members or settings. */
+  happened(room: string): Watched<number>;
   /** Who types in a room. */
   typists(room: string): Watched<readonly string[]>;
   read(room: string, seq: number): void;
@@ -55,12 +60,18 @@ export type Chat = {
   members(room: string): Promise<Member[]>;
   create(kind: RoomKind, name: string | undefined, members: string[], topic?: string): Promise<string>;
   join(room: string): Promise<void>;
+  /** Follows an invitation; resolves with its room. */
+  accept(code: string): Promise<string>;
   leave(room: string): Promise<void>;
   invite(room: string, user: string): Promise<void>;
   kick(room: string, user: string): Promise<void>;
   ban(room: string, user: string): Promise<void>;
+  unban(room: string, user: string): Promise<void>;
+  /** Until a time, or for good; `null` ends it. */
+  mute(room: string, user: string, until: number | undefined | null): Promise<void>;
+  transfer(room: string, user: string): Promise<void>;
   role(room: string, user: string, role: Role): Promise<void>;
-  update(room: string, change: { name?: string; topic?: string }): Promise<void>;
+  update(room: string, change: RoomChange): Promise<void>;
   presence(state: "online" | "away" | "busy", status?: string): Promise<void>;
   /** Names of users that were not known arrive in the store. */
   needProfiles(users: readonly string[]): void;

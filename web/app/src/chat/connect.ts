@@ -5,7 +5,7 @@ import type { Account, Who } from "../api/auth";
 import type { Member, Rest } from "../api/rest";
 import type { Store } from "../app/store";
 import { announced } from "../app/ui";
-import { connectionChanged } from "../features/connection/slice";
+import { connectionChanged, waitingChanged } from "../features/connection/slice";
 import { plain } from "../features/messages/markdown/parse";
 import { called, contactsLearnt, presenceTold, presenceUnknown } from "../features/people/slice";
 import { withdraw } from "../features/push/push";
@@ -30,7 +30,7 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
     rest,
     account,
     timeline(room) {
-      const known = open.get(room) ?? timeline(client, room, who.user);
+      const known = open.get(room) ?? timeline(client, rest, room, who.user);
       open.set(room, known);
       return known;
     },
@@ -46,6 +46,7 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
     discard: async (_, key) => void client.discard(key),
     typing: (room, on) => client.setTyping(room, on),
     typists: (room) => ({ subscribe: (changed) => client.watch(`typing:${room}`, changed), get: () => client.typing(room) }),
+    happened: (room) => ({ subscribe: (changed) => client.watch(`room:${room}`, changed), get: () => client.room(room)?.happenings.at(-1)?.seq ?? 0 }),
     read(room, seq) {
       client.markRead(room, seq);
       if (client.room(room)?.unread === 0) void withdraw(new Set([room]));
@@ -72,12 +73,20 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
     },
     async join(room) {
       await client.join(room);
-      await until(client, room);
+      await arrive(client, room);
+    },
+    async accept(code) {
+      const { room } = await rest.acceptInvite(code);
+      await arrive(client, room);
+      return room;
     },
     leave: async (room) => void (await client.leave(room)),
     invite: async (room, user) => void (await client.submit("invite", { room, user })),
     kick: async (room, user) => void (await client.submit("kick", { room, user })),
     ban: async (room, user) => void (await client.submit("ban", { room, user })),
+    unban: async (room, user) => void (await client.submit("unban", { room, user })),
+    mute: async (room, user, until) => void (await (until === null ? client.submit("unmute", { room, user }) : client.submit("mute", { room, user, ...(until === undefined ? {} : { until }) }))),
+    transfer: async (room, user) => void (await client.submit("transfer", { room, user })),
     role: async (room, user, role) => void (await client.submit("role", { room, user, role })),
     update: async (room, change) => void (await client.submit("update", { room, ...change })),
     presence: (state, status) => client.setPresence({ state, ...(status === undefined ? {} : { status }) }),
@@ -119,6 +128,13 @@ function until(client: Client, room: string): Promise<void> {
   });
 }
 
+/** One comes into a room that others have talked in: what was said before is history, and nothing that one has missed. */
+async function arrive(client: Client, room: string): Promise<void> {
+  await until(client, room);
+  const head = client.room(room)?.head;
+  if (head !== undefined) client.markRead(room, head);
+}
+
 /** Why the server takes a device no longer. */
 const OVER: ReadonlySet<string> = new Set(["unauthorized", "token_revoked", "token_expired"]);
 
@@ -145,6 +161,7 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
     dispatch(connectionChanged({ state: state === "disconnected" ? "offline" : state, caughtUp }));
     if (state !== "connected") dispatch(presenceUnknown());
   };
+  const outbox = soon(() => dispatch(waitingChanged(client.outbox().filter((item) => item.op === "send" && !item.error).length)));
   const contacts = () =>
     rest.all((page) => rest.contacts(page)).then(
       (all) => {
@@ -177,6 +194,7 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
     client.watch("rooms", rooms),
     client.watch("presence", presence),
     client.watch("status", status),
+    client.watch("outbox", outbox),
     client.on("caughtup", () => {
       void contacts();
       void levels();
@@ -187,6 +205,7 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
   ];
   void client.ready.then(() => {
     rooms();
+    outbox();
     status();
   });
   return () => stops.forEach((stop) => stop());

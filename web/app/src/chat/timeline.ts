@@ -1,5 +1,6 @@
 /** A room's messages for the list: the client's window, woven together with what happened and what is on its way. */
 import type { Client, Timeline as Held } from "@hubbub/client";
+import type { Rest } from "../api/rest";
 import type { Timeline, TimelineView } from "./chat";
 import { weave } from "./view";
 
@@ -9,12 +10,23 @@ const NOTHING: TimelineView = { items: [], atStart: false, atEnd: true, loading:
 const FIRST_MS = 10_000;
 
 /** Opens when somebody looks, closes when nobody does. */
-export function timeline(client: Client, room: string, me: string): Timeline {
+export function timeline(client: Client, rest: Rest, room: string, me: string): Timeline {
   const listeners = new Set<() => void>();
   let held: Held | undefined;
   let stops: (() => void)[] = [];
   let view: TimelineView | undefined;
   let late = false;
+  const receipts = merged();
+  let asked: Receipts = {};
+  // What moved while one was away is not told afterwards: it is asked for, whenever one has come back.
+  const askReceipts = () =>
+    rest.receipts(room).then(
+      ({ items }) => {
+        asked = Object.fromEntries(items.map(({ user, read, delivered }) => [user, { read, delivered }]));
+        changed();
+      },
+      () => undefined, // Ticks say less until the next time.
+    );
 
   const make = (): TimelineView => {
     if (!held) return NOTHING;
@@ -28,7 +40,7 @@ export function timeline(client: Client, room: string, me: string): Timeline {
       atEnd: !hasAfter,
       loading: loading !== undefined || waits,
       error: error ? error.message : waits || items.length > 0 || !hasBefore ? null : offline,
-      receipts: about?.receipts ?? {},
+      receipts: receipts(asked, about?.receipts ?? NOTHING.receipts),
     };
   };
   const offline = "offline";
@@ -52,7 +64,8 @@ export function timeline(client: Client, room: string, me: string): Timeline {
       late = true;
       changed();
     }, FIRST_MS);
-    stops = [held.subscribe(changed), client.watch(`room:${room}`, changed), () => clearTimeout(timer)];
+    stops = [held.subscribe(changed), client.watch(`room:${room}`, changed), client.on("caughtup", () => void askReceipts()), () => clearTimeout(timer)];
+    if (client.status.caughtUp) void askReceipts();
     view = undefined;
   };
   return {
@@ -87,6 +100,23 @@ export function timeline(client: Client, room: string, me: string): Timeline {
       const before = held?.get();
       if (before?.hasAfter && !before.loading) await held?.loadAfter(PAGE);
     },
+  };
+}
+
+type Receipts = TimelineView["receipts"];
+
+/** The farther of what was asked for and what was told since; the same object for the same two. */
+function merged(): (asked: Receipts, told: Receipts) => Receipts {
+  let last: { asked: Receipts; told: Receipts; both: Receipts } | undefined;
+  return (asked, told) => {
+    if (last?.asked === asked && last.told === told) return last.both;
+    const both = { ...asked };
+    for (const [user, { read, delivered }] of Object.entries(told)) {
+      const before = asked[user] ?? { read: 0, delivered: 0 };
+      both[user] = { read: Math.max(read, before.read), delivered: Math.max(delivered, before.delivered) };
+    }
+    last = { asked, told, both };
+    return both;
   };
 }
 

@@ -39,7 +39,7 @@ export type Happening = {
   by: string;
   what:
     | { member: { user: string; change: string; role?: Role } }
-    | { room: { name?: string; topic?: string; created?: boolean } };
+    | { room: { name?: string; topic?: string; created?: boolean; archived?: boolean } };
 };
 
 export type Item = Message | Happening;
@@ -59,6 +59,12 @@ export type Room = {
   mentions: number;
   last?: { by: string; text: string; at: number; deleted: boolean };
   archived: boolean;
+  /** Not in the directory of channels. */
+  unlisted: boolean;
+  /** Members write once in so many seconds; 0: as often as they like. */
+  slowModeS: number;
+  /** One may not write before. */
+  mutedUntil?: number;
 };
 
 export type Connection = {

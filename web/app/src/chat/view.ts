@@ -45,10 +45,11 @@ export function happening(e: Entry): Happening | null {
   let made = happenings.get(e);
   if (made === undefined) {
     const { member, room } = e.body;
+    // That a direct conversation was begun says nothing that its first message does not.
     const what = member
       ? { member: { user: member.user, change: member.change, ...some("role", member.role) } }
-      : room
-        ? { room: { created: room.kind !== undefined, ...some("name", room.name), ...some("topic", room.topic) } }
+      : room && room.kind !== "direct"
+        ? { room: { created: room.kind !== undefined, ...some("name", room.name), ...some("topic", room.topic), ...some("archived", room.archived) } }
         : undefined;
     made = what ? { kind: "happening", key: `${e.room}.${e.seq}`, seq: e.seq, at: e.at, by: e.by, what } : null;
     happenings.set(e, made);
@@ -82,7 +83,8 @@ export function room(r: HeldRoom): Room {
   let made = rooms.get(r);
   if (!made) {
     made = {
-      room: r.room, kind: r.kind, name: r.name, topic: r.topic, role: r.role, head: r.head, n: r.n, at: r.at, read: r.read, unread: r.unread, mentions: r.mentions, archived: r.archived,
+      room: r.room, kind: r.kind, name: r.name, topic: r.topic, role: r.role, head: r.head, n: r.n, at: r.at, read: r.read, unread: r.unread, mentions: r.mentions,
+      archived: r.archived, unlisted: r.unlisted, slowModeS: r.slowModeS, ...some("mutedUntil", r.mutedUntil),
       ...some("peer", r.peer),
       ...some("last", r.last && { by: r.last.by, text: r.last.text, at: r.last.at, deleted: r.last.deleted !== undefined }),
     };

@@ -17,8 +17,9 @@ export function Dialog({ title, onClose, children, wide, footer }: {
     const dialog = ref.current;
     const before = document.activeElement;
     if (dialog && !dialog.open) dialog.showModal();
-    // The browser would take the button that closes it; whoever opens a dialog with a field wants to write.
-    dialog?.querySelector<HTMLElement>("input:not([type=checkbox], [type=radio])")?.focus();
+    // The browser would take the button that closes it; whoever opens a dialog with a field wants to write, and
+    // a question has its answer marked.
+    dialog?.querySelector<HTMLElement>("input:not([type=checkbox], [type=radio]), [data-first]")?.focus();
     return () => {
       dialog?.close();
       if (before instanceof HTMLElement && before.isConnected) before.focus();

@@ -48,8 +48,9 @@ export function Popover({ anchor, onClose, children, className, label, role = "d
     onClose();
     if (anchor.isConnected) anchor.focus();
   };
-  // A modal dialog makes everything outside it inert, so what floats over one belongs into it.
-  const host = anchor.closest("dialog") ?? document.body;
+  // A modal dialog makes everything outside it inert, so what floats over one belongs into it; else it stays in the part of the page that
+  // it was opened from, where screen readers look for it.
+  const host = anchor.closest("dialog, main, nav, aside") ?? document.body;
   return createPortal(
     <div
       ref={ref}

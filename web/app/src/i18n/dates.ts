@@ -9,6 +9,7 @@ function withRegion(language: Language): string {
 
 function make(tag: string) {
   const form = (options: Intl.DateTimeFormatOptions) => new Intl.DateTimeFormat(tag, options);
+  const unit = (unit: string) => new Intl.NumberFormat(tag, { style: "unit", unit, unitDisplay: "long" });
   return {
     time: form({ hour: "2-digit", minute: "2-digit" }),
     day: form({ weekday: "long", month: "long", day: "numeric" }),
@@ -16,6 +17,7 @@ function make(tag: string) {
     short: form({ month: "short", day: "numeric" }),
     weekday: form({ weekday: "short" }),
     full: form({ dateStyle: "full", timeStyle: "short" }),
+    units: { second: unit("second"), minute: unit("minute"), hour: unit("hour") },
     relative: new Intl.RelativeTimeFormat(tag, { numeric: "auto" }),
   };
 }
@@ -37,6 +39,12 @@ export function sameDay(a: number, b: number): boolean {
   return daysBetween(a, b) === 0;
 }
 
+/** Stands by itself, so it begins as a sentence does. */
+function capital(text: string, language: Language): string {
+  const [first = ""] = text;
+  return first.toLocaleUpperCase(language) + text.slice(first.length);
+}
+
 export function useDates() {
   const language = useLanguage();
   const t = useT();
@@ -48,7 +56,7 @@ export function useDates() {
       /** For separators: today, yesterday, or the day. */
       day(at: number, now = Date.now()) {
         const ago = daysBetween(at, now);
-        if (ago === 0 || ago === 1) return f.relative.format(-ago, "day");
+        if (ago === 0 || ago === 1) return capital(f.relative.format(-ago, "day"), language);
         return (new Date(at).getFullYear() === new Date(now).getFullYear() ? f.day : f.dayYear).format(at);
       },
       /** For lists: as short as it can be said. */
@@ -56,6 +64,13 @@ export function useDates() {
         const ago = daysBetween(at, now);
         return (ago === 0 ? f.time : ago < 7 ? f.weekday : f.short).format(at);
       },
+      /** A length of time, in its largest whole unit. */
+      span(seconds: number) {
+        if (seconds % 3_600 === 0) return f.units.hour.format(seconds / 3_600);
+        return seconds % 60 === 0 ? f.units.minute.format(seconds / 60) : f.units.second.format(seconds);
+      },
+      /** When something ends: the time today, else with the day. */
+      until: (at: number, now = Date.now()) => (sameDay(at, now) ? f.time : f.full).format(at),
       /** How long ago somebody was seen. */
       seen(at: number, now = Date.now()) {
         const minutes = Math.round((now - at) / 60_000);

@@ -77,8 +77,13 @@ async function pushed(payload: NonNullable<ReturnType<typeof read>>) {
   if (deed.do === "withdraw") return shown.forEach((n) => n.close());
   if (deed.do === "nothing") return;
   // `renotify` is not in every type library yet.
-  const options = { body: deed.body, tag: room, renotify: true, icon: "/icon-192.png", badge: "/icon-192.png", data: deed.kept, dir: "auto" } as NotificationOptions;
+  const options = { body: deed.body || withoutText(), tag: room, renotify: true, icon: "/icon-192.png", badge: "/icon-192.png", data: deed.kept, dir: "auto" } as NotificationOptions;
   await self.registration.showNotification(deed.count > 1 ? `${deed.title} (${deed.count})` : deed.title, options);
+}
+
+/** Said where the server gives no text; the app's own words are not loaded here. */
+function withoutText(): string {
+  return self.navigator.language.startsWith("ar") ? "رسالة جديدة" : "New message";
 }
 
 self.addEventListener("notificationclick", (e) => {

@@ -14,9 +14,9 @@ export function ConnectionBar() {
   const t = useT();
   const chat = useChat();
   const dispatch = useAppDispatch();
-  const { state, caughtUp, wasConnected, caughtUpTimes } = useAppSelector((s) => s.connection);
+  const { state, caughtUp, wasConnected, caughtUpTimes, waiting } = useAppSelector((s) => s.connection);
   const online = useOnline();
-  const word: Key | "" = caughtUp ? "" : !online ? "connection.offline" : state === "connected" ? "connection.catchingUp" : state === "closed" ? "connection.closed" : wasConnected ? "connection.reconnecting" : "connection.connecting";
+  const word: Key | "" = caughtUp ? (waiting > 0 ? "connection.sending" : "") : !online ? "connection.offline" : state === "connected" ? "connection.catchingUp" : state === "closed" ? "connection.closed" : wasConnected ? "connection.reconnecting" : "connection.connecting";
   const shown = useDelayed(word, PATIENCE_MS);
   const [news, setNews] = useState(false);
   useEffect(() => {
@@ -33,7 +33,7 @@ export function ConnectionBar() {
   return (
     <div className="connection" data-state={state}>
       <Icon name={online ? "clock" : "warn"} small />
-      <span>{t(shown)}</span>
+      <span>{t(shown)}{!caughtUp && waiting > 0 && ` ${t("connection.waiting", { count: waiting })}`}</span>
       {state !== "connected" && online && <button type="button" onClick={() => chat.reconnect()}>{t("connection.now")}</button>}
     </div>
   );

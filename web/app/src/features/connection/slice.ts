@@ -7,11 +7,13 @@ export type ConnectionState = Connection & {
   wasConnected: boolean;
   /** Counts the times that everything missed had arrived, so that it can be said once each. */
   caughtUpTimes: number;
+  /** Messages that wait to be sent. */
+  waiting: number;
 };
 
 export const connection = createSlice({
   name: "connection",
-  initialState: (): ConnectionState => ({ state: "connecting", caughtUp: false, wasConnected: false, caughtUpTimes: 0 }),
+  initialState: (): ConnectionState => ({ state: "connecting", caughtUp: false, wasConnected: false, caughtUpTimes: 0, waiting: 0 }),
   reducers: {
     connectionChanged(state, { payload }: PayloadAction<Connection>) {
       if (payload.caughtUp && !state.caughtUp) state.caughtUpTimes++;
@@ -19,7 +21,10 @@ export const connection = createSlice({
       state.state = payload.state;
       state.caughtUp = payload.caughtUp;
     },
+    waitingChanged(state, { payload }: PayloadAction<number>) {
+      state.waiting = payload;
+    },
   },
 });
 
-export const { connectionChanged } = connection.actions;
+export const { connectionChanged, waitingChanged } = connection.actions;

@@ -7,6 +7,7 @@ import type { Message } from "../../chat/types";
 import { IconButton } from "../../design/controls";
 import { MenuButton, type MenuItem, Popover } from "../../design/Menu";
 import { useT } from "../../i18n";
+import { moderates } from "../rooms/roles";
 import { draftKey, editing, replying } from "./drafts";
 import { useMessageDeeds } from "./deeds";
 
@@ -31,15 +32,16 @@ export function Actions({ room, message, mine, inThread, onHold }: Props) {
   };
   const seq = message.seq ?? 0;
   const key = draftKey(room, inThread ? message.thread : undefined);
-  const moderates = kind === "direct" || role === "moderator" || role === "admin" || role === "owner";
+  const mayPin = kind === "direct" || moderates(role);
   const react = (emoji: string) => deeds.react(seq, emoji, !message.reactions.find((r) => r.emoji === emoji)?.users.includes(chat.me.user));
 
   const items: MenuItem[] = [
     { label: t("action.copyLink"), icon: "link", onChoose: () => deeds.copyLink(seq) },
     { label: t("action.copyText"), icon: "copy", onChoose: () => deeds.copyText(message.text) },
-    ...(moderates ? [{ label: t(message.pinned ? "action.unpin" : "action.pin"), icon: "pin" as const, onChoose: () => deeds.pin(seq, !message.pinned) }] : []),
+    ...(mayPin ? [{ label: t(message.pinned ? "action.unpin" : "action.pin"), icon: "pin" as const, onChoose: () => deeds.pin(seq, !message.pinned) }] : []),
     ...(mine ? [{ label: t("action.edit"), icon: "pencil" as const, onChoose: () => dispatch(editing({ key, seq, text: message.text })) }] : []),
-    ...(mine || (moderates && kind !== "direct") ? ["rule" as const, { label: t("action.delete"), icon: "trash" as const, danger: true, onChoose: () => deeds.remove(seq) }] : []),
+    ...(mine || (kind !== "direct" && moderates(role)) ? ["rule" as const, { label: t("action.delete"), icon: "trash" as const, danger: true, onChoose: () => deeds.remove(seq) }] : []),
+    ...(mine ? [] : ["rule" as const, { label: t("action.report"), icon: "warn" as const, onChoose: () => deeds.report(seq) }]),
   ];
   if (role === "reader") return null;
   return (

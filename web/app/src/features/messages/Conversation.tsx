@@ -1,5 +1,5 @@
 /** An open room: its head, its messages, who types, where one writes. */
-import { useCallback, useRef } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
 import { go } from "../../app/navigate";
 import { useAppDispatch, useAppSelector } from "../../app/store";
 import { panelSet } from "../../app/ui";
@@ -11,6 +11,7 @@ import { Icon } from "../../design/Icon";
 import { useT } from "../../i18n";
 import { useDates } from "../../i18n/dates";
 import { called } from "../people/slice";
+import { moderates } from "../rooms/roles";
 import { Composer } from "./Composer";
 import { MessageList } from "./MessageList";
 
@@ -30,21 +31,44 @@ export function Conversation({ room: id, jump }: { room: string; jump: number | 
     () => timeline.view().items.findLast((i): i is Message => i.kind === "message" && i.by === chat.me.user && i.state === "sent" && !i.deleted && i.thread === undefined),
     [timeline, chat],
   );
+  const shut = useShut(room);
   if (!room) return known ? <NoRoom /> : <main className="conversation" />;
   return (
     <main className="conversation" aria-label={name}>
       <Head room={room} name={name} />
       <MessageList key={id} room={id} jump={jump} onSent={onSent} />
-      <Typing room={id} />
-      {room.archived ? (
-        <Notice>{t("room.archived")}</Notice>
-      ) : room.role === "reader" ? (
-        <Notice>{t("room.readOnly")}</Notice>
-      ) : (
-        <Composer room={id} placeholder={t("composer.to", { name })} find={find} lastOwn={lastOwn} onSent={() => sent.current?.()} />
-      )}
+      <Typing room={room} />
+      {shut ? <Notice>{shut}</Notice> : <Composer room={id} placeholder={t("composer.to", { name })} find={find} lastOwn={lastOwn} onSent={() => sent.current?.()} />}
     </main>
   );
+}
+
+/** Why one may not write here; nothing when one may. */
+export function useShut(room: Room | undefined): string | undefined {
+  const t = useT();
+  const dates = useDates();
+  const until = room?.mutedUntil ?? 0;
+  const muted = useStill(until);
+  if (room?.archived) return t("room.archived");
+  if (room?.role === "reader") return t("room.readOnly");
+  if (!muted) return undefined;
+  return until - Date.now() > YEAR_MS ? t("room.muted") : t("room.mutedUntil", { when: dates.until(until) });
+}
+
+/** A mute that ends later than this has no end that is worth telling. */
+const YEAR_MS = 365 * 86_400_000;
+
+/** Whether a time is still to come; draws again when it has. */
+function useStill(until: number): boolean {
+  const [, again] = useState(0);
+  useEffect(() => {
+    const left = until - Date.now();
+    if (left <= 0 || left > YEAR_MS) return;
+    // Longer than a timer can wait: it is looked at again then.
+    const timer = setTimeout(() => again((n) => n + 1), Math.min(left, 2 ** 31 - 1));
+    return () => clearTimeout(timer);
+  });
+  return until > Date.now();
 }
 
 function NoRoom() {
@@ -95,13 +119,16 @@ export function PeerStatus({ user }: { user: string }) {
   return <span className="head-topic" dir="auto">{presence.status ? `${how} · ${presence.status}` : how}</span>;
 }
 
-function Typing({ room }: { room: string }) {
+/** Who types; when nobody does, what slows the room down. */
+function Typing({ room: { room, role, slowModeS } }: { room: Room }) {
   const t = useT();
   const me = useChat().me.user;
   const who = useTypists(room).filter((u) => u !== me);
   const first = useName(who[0] ?? "0");
   const second = useAppSelector((s) => called(s.people.byId[who[1] ?? ""], "…"));
+  const dates = useDates();
+  const slow = slowModeS > 0 && !moderates(role) ? t("slow.here", { span: dates.span(slowModeS) }) : "";
   const text = who.length === 0 ? "" : who.length === 1 ? t("typing.one", { name: first }) : who.length === 2 ? t("typing.two", { name: first, other: second }) : t("typing.many");
   // Not announced: somebody types all the time, and a screen reader would say nothing else.
-  return <p className="typing">{text && <><span className="typing-dots" aria-hidden="true"><i /><i /><i /></span>{text}</>}</p>;
+  return <p className="typing">{text && <><span className="typing-dots" aria-hidden="true"><i /><i /><i /></span>{text}</>}{!text && slow}</p>;
 }

@@ -83,11 +83,11 @@ export default function EmojiPicker({ onPick }: { onPick: (emoji: string) => voi
       <div className="picker-grid" ref={grid} onKeyDown={walk}>
         {!wanted && group === 0 && used.length > 0 && (
           <>
-            <h3>{t("emoji.recent")}</h3>
+            <h2>{t("emoji.recent")}</h2>
             <div className="picker-cells">{used.map((e) => cell(e, e))}</div>
           </>
         )}
-        <h3>{wanted ? t("emoji.found", { count: shown.length }) : t(GROUPS[group] ?? "emoji.smileys")}</h3>
+        <h2>{wanted ? t("emoji.found", { count: shown.length }) : t(GROUPS[group] ?? "emoji.smileys")}</h2>
         <div className="picker-cells">{shown.map((e) => cell(e.emoji, e.label))}</div>
       </div>
     </div>

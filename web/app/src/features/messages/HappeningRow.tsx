@@ -17,6 +17,7 @@ const MEMBER: Record<string, Key> = {
   role: "happened.role",
   mute: "happened.mute",
   unmute: "happened.unmute",
+  transfer: "happened.transfer",
 };
 
 export const HappeningRow = memo(function HappeningRow({ item, around }: { item: Happening; around: Around }) {
@@ -41,6 +42,7 @@ function What({ item }: { item: Happening }) {
     return t(MEMBER[change] ?? "happened.other", { who, user, role: role ? t(`role.${role}`) : "" });
   }
   if (what.room.created) return t("happened.created", { who });
+  if (what.room.archived !== undefined) return t(what.room.archived ? "happened.archived" : "happened.reopened", { who });
   if (what.room.name !== undefined) return t("happened.named", { who, name: what.room.name });
   return what.room.topic === undefined ? t("happened.settings", { who }) : t("happened.topic", { who, topic: what.room.topic });
 }

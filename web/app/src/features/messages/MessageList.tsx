@@ -48,19 +48,17 @@ export function MessageList({ room, jump, onSent }: Props) {
   // One's own message is always seen after sending, wherever one was reading.
   const toEnd = useCallback(async () => {
     if (!timeline.view().atEnd) await timeline.show();
-    // Twice: the row that was just added is measured only after it was drawn.
-    for (let i = 0; i < 2; i++) {
-      await new Promise(requestAnimationFrame);
-      list.current?.scrollToIndex({ index: "LAST", align: "end" });
-    }
+    await scrollToEnd(list);
   }, [timeline]);
 
-  const start = useMemo(() => startAt(items, jump, unreadFrom), [window_.fresh, ready]); // eslint-disable-line react-hooks/exhaustive-deps
+  const { leave, ...untouched } = useKeptAtEnd(list, items, jump === undefined && behindBy === 0);
+  const start = useMemo(() => startAt(items, jump, unreadFrom), [window_.fresh, ready, items.length > 0]); // eslint-disable-line react-hooks/exhaustive-deps
   const shown = useRef(jump);
   useLayoutEffect(() => {
     const index = jump === undefined ? -1 : items.findIndex((i) => i.seq === jump);
     if (jump === shown.current || index < 0) return;
     shown.current = jump;
+    leave();
     list.current?.scrollToIndex({ index, align: "center" });
   }, [jump, items]);
 
@@ -96,7 +94,7 @@ export function MessageList({ room, jump, onSent }: Props) {
 
   if (items.length === 0 || !ready) return <Waiting view={ready ? view : { ...view, loading: true, error: null }} onRetry={() => void timeline.show(jump)} />;
   return (
-    <div className="list" onKeyDown={keys.onKeyDown as (e: KeyboardEvent) => void} onFocus={keys.onFocus}>
+    <div className="list" role="group" aria-label={t("messages.list")} onKeyDown={keys.onKeyDown as (e: KeyboardEvent) => void} onFocus={keys.onFocus} {...untouched}>
       <Virtuoso
         key={window_.fresh}
         ref={list}
@@ -117,7 +115,7 @@ export function MessageList({ room, jump, onSent }: Props) {
           readTo();
         }}
         components={COMPONENTS}
-        context={{ atStart: view.atStart, error: view.error, retry: () => void timeline.older(), label: t("messages.list") }}
+        context={{ atStart: view.atStart, error: view.error, retry: () => void timeline.older() }}
         tabIndex={-1}
       />
       {(!atBottom || !view.atEnd) && (
@@ -130,7 +128,7 @@ export function MessageList({ room, jump, onSent }: Props) {
   );
 }
 
-type Context = { atStart: boolean; error: string | null; retry: () => void; label: string };
+type Context = { atStart: boolean; error: string | null; retry: () => void };
 
 const COMPONENTS = {
   Header: function Header({ context }: { context?: Context }) {
@@ -211,6 +209,30 @@ function useShown(timeline: Timeline, around: number | undefined): boolean {
     };
   }, [timeline, around]);
   return ready || first.current === undefined;
+}
+
+/**
+ * Keeps a list that opened at its end there until somebody moves it: what was stored, what waits in the outbox and what was missed come one
+ * after another, and the list itself counts as at the end only once it has measured.
+ */
+function useKeptAtEnd(list: { current: VirtuosoHandle | null }, items: readonly Item[], opensThere: boolean) {
+  const touched = useRef(!opensThere);
+  useLayoutEffect(() => {
+    if (!touched.current) void scrollToEnd(list, () => touched.current);
+  }, [list, items]);
+  const touch = () => {
+    touched.current = true;
+  };
+  return { leave: touch, onWheel: touch, onPointerDown: touch, onKeyDownCapture: touch };
+}
+
+/** Twice: the row that was just added is measured only after it was drawn. */
+async function scrollToEnd(list: { current: VirtuosoHandle | null }, stop = () => false) {
+  for (let i = 0; i < 2; i++) {
+    await new Promise(requestAnimationFrame);
+    if (stop()) return;
+    list.current?.scrollToIndex({ index: "LAST", align: "end" });
+  }
 }
 
 /** How many messages of others arrived while one was reading above. */

@@ -8,6 +8,7 @@ import { useChat, useTimeline } from "../../chat/context";
 import type { Message } from "../../chat/types";
 import { useT } from "../../i18n";
 import { Composer } from "./Composer";
+import { useShut } from "./Conversation";
 import { MessageRow } from "./MessageRow";
 import { around, reached } from "./rows";
 import { threadOf } from "./thread";
@@ -18,7 +19,7 @@ export default function ThreadPanel({ room, root }: { room: string; root: number
   const me = chat.me.user;
   const [view] = useTimeline(room);
   const [read, again] = useLoad(() => chat.thread(room, root), [chat, room, root]);
-  const role = useAppSelector((s) => s.rooms.byId[room]?.role);
+  const shut = useShut(useAppSelector((s) => s.rooms.byId[room]));
   const stored = read.state === "there" ? read.value : undefined;
   const messages = useMemo(() => threadOf(root, stored ?? [], view.items), [root, stored, view.items]);
   const find = useCallback((seq: number) => messages.find((m) => m.seq === seq), [messages]);
@@ -37,7 +38,7 @@ export default function ThreadPanel({ room, root }: { room: string; root: number
         ))}
         <div ref={end} />
       </div>
-      {role !== "reader" && <Composer room={room} thread={root} placeholder={t("thread.answer")} find={find} lastOwn={lastOwn} />}
+      {!shut && <Composer room={room} thread={root} placeholder={t("thread.answer")} find={find} lastOwn={lastOwn} />}
     </aside>
   );
 }

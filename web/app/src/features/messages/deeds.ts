@@ -1,6 +1,6 @@
 /** What is done with a message from more than one place: toolbar, keys, menus. Each says what came of it. */
 import { useMemo } from "react";
-import { announced, toasted } from "../../app/ui";
+import { dialogSet, toasted } from "../../app/ui";
 import { useAppDispatch } from "../../app/store";
 import { address } from "../../app/routes";
 import { useChat } from "../../chat/context";
@@ -26,11 +26,8 @@ export function useMessageDeeds(room: string) {
       pin: (seq: number, on: boolean) => void chat.pin(room, seq, on).catch(say),
       copyLink: (seq: number) => void copy(location.origin + address({ at: "room", room, seq }), t("copy.link")),
       copyText: (text: string) => void copy(text, t("copy.text")),
-      remove: (seq: number) =>
-        void chat.remove(room, seq).then(
-          () => dispatch(announced(t("message.deleted"))),
-          say,
-        ),
+      remove: (seq: number) => void dispatch(dialogSet({ name: "delete", room, seq })),
+      report: (seq: number) => void dispatch(dialogSet({ name: "report", room, seq })),
     };
   }, [chat, room, t, say, dispatch]);
 }

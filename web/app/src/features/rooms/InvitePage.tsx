@@ -19,8 +19,7 @@ export default function InvitePage({ code }: { code: string }) {
   const accept = async () => {
     setBusy(true);
     try {
-      const { room } = await chat.rest.acceptInvite(code);
-      go({ at: "room", room }, { replace: true });
+      go({ at: "room", room: await chat.accept(code) }, { replace: true });
     } catch (e) {
       say(e);
       setBusy(false);

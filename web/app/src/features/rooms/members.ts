@@ -1,5 +1,5 @@
 /** The members of a room as far as names are needed: for completion and the panel. Read once when first asked for. */
-import { useEffect, useMemo, useState } from "react";
+import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
 import type { Member } from "../../api/rest";
 import { useAppDispatch, useAppSelector } from "../../app/store";
 import { useChat } from "../../chat/context";
@@ -36,4 +36,11 @@ export function useMembers(room: string, wanted: boolean): readonly Candidate[] 
   const { members } = useMemberList(room, wanted);
   const byId = useAppSelector((s) => s.people.byId);
   return useMemo(() => members.map((m) => ({ user: m.user, name: m.name, shown: called(byId[m.user], m.name) })), [members, byId]);
+}
+
+/** A number that changes when something happens in a room: somebody came, went, or got another role; its settings changed. */
+export function useHappenings(room: string): number {
+  const chat = useChat();
+  const happened = useMemo(() => chat.happened(room), [chat, room]);
+  return useSyncExternalStore(happened.subscribe, happened.get);
 }

@@ -6,12 +6,27 @@ export const ROLES: readonly Role[] = ["reader", "member", "moderator", "admin",
 
 const rank = (role: Role) => ROLES.indexOf(role);
 
-/** Moderators and above act on those below them. */
-export function outranks(mine: Role, theirs: Role): boolean {
-  return rank(mine) >= rank("moderator") && (rank(mine) > rank(theirs) || mine === "owner");
+/** Moderators and above keep order: links, bans, mutes, what is pinned. */
+export function moderates(mine: Role): boolean {
+  return rank(mine) >= rank("moderator");
 }
 
-/** Admins give roles below their own, owners all. */
-export function mayGive(mine: Role, role: Role): boolean {
-  return rank(mine) >= rank("admin") && (rank(role) < rank(mine) || mine === "owner");
+/** Admins and above say what the room is. */
+export function administers(mine: Role): boolean {
+  return rank(mine) >= rank("admin");
+}
+
+/** Moderators and above act on those below them. */
+export function outranks(mine: Role, theirs: Role): boolean {
+  return moderates(mine) && rank(mine) > rank(theirs);
+}
+
+/** An owner may give the room away. */
+export function mayTransfer(mine: Role): boolean {
+  return mine === "owner";
+}
+
+/** Admins give roles below their own to those below them, owners all to all. */
+export function mayGive(mine: Role, theirs: Role, role: Role): boolean {
+  return mine === "owner" || (administers(mine) && rank(role) < rank(mine) && rank(theirs) < rank(mine));
 }

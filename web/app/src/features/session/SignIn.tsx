@@ -185,9 +185,16 @@ function Verify({ token, account, onStep }: Props & { token: string }) {
 
 function Back({ onStep }: Pick<Props, "onStep">) {
   const t = useT();
+  const within = useAppSelector((s) => s.session.who !== null);
+  const byMail = useAppSelector((s) => s.ui.place.at === "reset" || s.ui.place.at === "verify");
+  const back = () => {
+    // The link's token goes out of the address; who is signed in is inside then.
+    if (byMail) go({ at: "home" }, { replace: true });
+    onStep({ at: "in" });
+  };
   return (
     <p className="door-foot">
-      <button type="button" onClick={() => onStep({ at: "in" })}>{t("door.back")}</button>
+      <button type="button" onClick={back}>{t(within ? "door.on" : "door.back")}</button>
     </p>
   );
 }

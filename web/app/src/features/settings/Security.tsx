@@ -1,6 +1,5 @@
 /** Password and the second factor. */
-import { type FormEvent, type ReactNode, useState } from "react";
-import { explain } from "../../app/errors";
+import { useState } from "react";
 import { useLoad } from "../../app/load";
 import { Loading } from "../../app/Loading";
 import { useAppDispatch } from "../../app/store";
@@ -8,6 +7,7 @@ import { toasted } from "../../app/ui";
 import { useChat } from "../../chat/context";
 import { Button, Field, Notice } from "../../design/controls";
 import { useT } from "../../i18n";
+import { Ask } from "./Ask";
 
 export function Security() {
   const t = useT();
@@ -31,32 +31,6 @@ export function Security() {
       <h3>{t("security.totp")}</h3>
       <Loading of={me} again={again}>{(mine) => (mine.totp ? <TotpOff onDone={again} /> : <TotpOn onDone={again} />)}</Loading>
     </>
-  );
-}
-
-function Ask({ children, label, submit, kind = "primary" }: { children: ReactNode; label: string; submit: (data: FormData) => Promise<void>; kind?: "primary" | "danger" }) {
-  const t = useT();
-  const [error, setError] = useState("");
-  const [busy, setBusy] = useState(false);
-  const send = async (e: FormEvent<HTMLFormElement>) => {
-    e.preventDefault();
-    const form = e.currentTarget;
-    setBusy(true);
-    setError("");
-    try {
-      await submit(new FormData(form));
-      form.reset();
-    } catch (failure) {
-      setError(explain(failure, t));
-    }
-    setBusy(false);
-  };
-  return (
-    <form className="door-form" onSubmit={(e) => void send(e)}>
-      {error && <Notice kind="bad">{error}</Notice>}
-      {children}
-      <div className="button-row"><Button kind={kind} type="submit" busy={busy}>{label}</Button></div>
-    </form>
   );
 }
 

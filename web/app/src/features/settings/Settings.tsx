@@ -2,6 +2,7 @@
 import { type ReactNode, useState } from "react";
 import { Dialog } from "../../design/Dialog";
 import { type Key, useT } from "../../i18n";
+import { Account } from "./Account";
 import { Blocked } from "./Blocked";
 import { Devices } from "./Devices";
 import { Looks } from "./Looks";
@@ -9,7 +10,7 @@ import { Notifications } from "./Notifications";
 import { ProfileForm } from "./ProfileForm";
 import { Security } from "./Security";
 
-const TABS = ["profile", "looks", "notifications", "security", "devices", "blocked"] as const;
+const TABS = ["profile", "looks", "notifications", "security", "devices", "blocked", "account"] as const;
 type Tab = (typeof TABS)[number];
 
 const SHOW: Record<Tab, () => ReactNode> = {
@@ -19,6 +20,7 @@ const SHOW: Record<Tab, () => ReactNode> = {
   security: () => <Security />,
   devices: () => <Devices />,
   blocked: () => <Blocked />,
+  account: () => <Account />,
 };
 
 export default function Settings({ tab, onClose }: { tab: string | undefined; onClose: () => void }) {
