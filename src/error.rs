@@ -50,6 +50,8 @@ codes! {
     Unauthorized = "unauthorized", 401, Never;
     /// User name or password is wrong (which of them is not said).
     BadCredentials = "bad_credentials", 401, Never;
+    /// The password was right, and the account has a second factor: a code of it is asked for next.
+    MfaRequired = "mfa_required", 401, Never;
     /// The access token's time is over.
     TokenExpired = "token_expired", 401, Never;
     /// The token or the device was revoked; or a refresh token was used twice and its family is closed.

@@ -15,6 +15,7 @@ use crate::actors::sequencer::{IdSource, Sequencer};
 use crate::actors::session::{Admitted, Gate};
 use crate::actors::telling::Telling;
 use crate::actors::webhooks::{self, Hooked};
+use crate::auth::tokens::Tokens;
 use crate::bus::{Envelope, InProcess, UserEvent};
 use crate::cluster::Alone;
 use crate::cluster::claims::Claims;
@@ -126,8 +127,8 @@ async fn live(
     let node = start_actors(config.clone(), store.clone(), outside.clone(), filter);
     let port = Arc::new(Port { node: node.clone() });
     let admin_token = secrets.admin_token.expose().into();
-    let api = Api::new(config.clone(), store.clone(), outside, port, secrets.signing.expose().as_bytes(), admin_token)
-        .map_err(|e| NodeError::Config(e.to_string()))?;
+    let tokens = Tokens::of(&secrets.signing, &config.auth).map_err(|e| NodeError::Config(e.to_string()))?;
+    let api = Api::new(config.clone(), store.clone(), outside, port, tokens, admin_token).map_err(|e| NodeError::Config(e.to_string()))?;
     let api = web::Data::new(api);
     let gate = Arc::new(TokenGate { api: api.clone().into_inner() });
     let doors = web::Data::new(Doors::new(node.clone(), gate));
@@ -138,6 +139,7 @@ async fn live(
     let address = listener.local_addr().map_err(failed("http.listen"))?;
     redo(&node).await?;
     let (admin, admin_address) = crate::http::admin::start(&config.admin, api.clone()).map_err(failed("admin.listen"))?;
+    actix::spawn(crate::http::deletion::work(api.clone().into_inner()));
     let server = crate::http::server::start(&config, listener, tls.clone(), api.clone(), doors.clone()).map_err(failed("http.listen"))?;
     actix::spawn(crate::http::idempotency::sweep_for_ever(store.clone()));
     let (server_handle, admin_handle) = (server.handle(), admin.handle());

@@ -31,7 +31,10 @@ const ARRIVALS: &[&str] = &["proxy_header", "tls", "timeout"];
 const FILTER_ANSWERS: &[&str] = &["pass", "change", "refuse", "down"];
 const RELOADS: &[&str] = &["reloaded", "refused"];
 /// What became of an attempt to sign in, register or renew.
-pub const AUTH_RESULTS: &[&str] = &["signed_in", "registered", "refreshed", "refused", "rate_limited", "revoked", "failed"];
+/// What became of an attempt to sign in, register or renew.
+pub const AUTH_RESULTS: &[&str] = &["signed_in", "registered", "refreshed", "mfa_required", "refused", "rate_limited", "revoked", "failed"];
+/// What became of an attempt to hand a mail over.
+pub const MAIL_RESULTS: &[&str] = &["sent", "retried", "failed", "refused"];
 /// What became of an event for a webhook.
 pub const WEBHOOK_RESULTS: &[&str] = &["delivered", "retried", "dead", "dropped"];
 /// What became of a request to others.
@@ -138,6 +141,7 @@ metrics! {
     http_requests_total: Labeled = Labeled::new("status", STATUS_CLASSES.iter().copied()), "Requests to the HTTP API, by class of status";
     http_request_duration_seconds: Histogram = seconds(), "Time a request to the HTTP API took";
     auth_attempts_total: Labeled = Labeled::new("result", AUTH_RESULTS.iter().copied()), "Attempts to register, sign in or renew tokens";
+    mails_total: Labeled = Labeled::new("result", MAIL_RESULTS.iter().copied()), "Attempts to hand mail over";
     entries_appended_total: Labeled = Labeled::new("kind", entry::KINDS.iter().copied()), "Entries acknowledged, by kind";
     entries_purged_total: Counter = Counter::default(), "Rows of the log that were removed because they are no longer kept";
     append_duration_seconds: Histogram = seconds(), "Time an append to the log took until it was durable";

@@ -4,11 +4,11 @@
 //! token issued before it is refused from then on. Closing the sockets at once is the caller's part.
 
 use super::passwords::Passwords;
-use super::{failed, now};
+use super::{bans, deletion, failed, now};
 use crate::config;
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::{Millis, UserId};
-use crate::storage::{UserRow, Users};
+use crate::storage::{Store, UserRow};
 use std::sync::Arc;
 
 /// Changes of one row that may collide before the caller is told to try again.
@@ -19,7 +19,7 @@ pub const PAGE_MAX: usize = 1_000;
 /// The accounts. Clones share the store and the hash threads.
 #[derive(Clone)]
 pub struct Accounts {
-    users: Arc<dyn Users>,
+    users: Arc<dyn Store>,
     passwords: Passwords,
 }
 
@@ -52,7 +52,7 @@ fn bad_credentials() -> ApiError {
 
 impl Accounts {
     /// Starts the hash threads.
-    pub fn new(users: Arc<dyn Users>, config: &config::Auth) -> Accounts {
+    pub fn new(users: Arc<dyn Store>, config: &config::Auth) -> Accounts {
         Accounts { users, passwords: Passwords::new(config) }
     }
 
@@ -64,18 +64,34 @@ impl Accounts {
         Passwords::acceptable(password)?;
         let taken = || ApiError::new(Code::Conflict, format!("the user name {name} is taken"));
         // Looked up first so that a taken name costs no hashing; the store decides in the end.
-        if self.users.user_by_name(name).await.map_err(failed)?.is_some() {
+        if self.users.user_by_name(name).await.map_err(failed)?.is_some() || self.withheld(name).await? {
             return Err(taken());
         }
         let password = self.passwords.hash(password.into()).await?;
-        let row = blank(user, name, password);
-        if self.users.create_user(row.clone()).await.map_err(failed)? { Ok(row) } else { Err(taken()) }
+        self.settle(blank(user, name, password)).await?.ok_or_else(taken)
+    }
+
+    /// Whether nobody may have a name: it was a deleted account's, or is a banned one's.
+    async fn withheld(&self, name: &str) -> Result<bool, ApiError> {
+        Ok(deletion::was_deleted(&*self.users, name).await? || bans::holds_name(&*self.users, name).await?)
+    }
+
+    /// Stores a fresh account; `None` when its name is not to be had, or its id.
+    async fn settle(&self, row: UserRow) -> Result<Option<UserRow>, ApiError> {
+        if !self.users.create_user(row.clone()).await.map_err(failed)? {
+            return Ok(None);
+        }
+        // A name becomes free only after it was noted as deleted; so this sees what came between the look before and the store.
+        if deletion::was_deleted(&*self.users, &row.name).await? {
+            deletion::bury(&*self.users, row).await?;
+            return Ok(None);
+        }
+        Ok(Some(row))
     }
 
     /// Makes an account that no password opens: of a bot, or of who signs in elsewhere. `None` when the name is taken, or the id.
     pub async fn adopt(&self, user: UserId, name: &str, with: impl FnOnce(UserRow) -> UserRow) -> Result<Option<UserRow>, ApiError> {
-        let row = with(blank(user, name, String::new()));
-        Ok(self.users.create_user(row.clone()).await.map_err(failed)?.then_some(row))
+        if self.withheld(name).await? { Ok(None) } else { self.settle(with(blank(user, name, String::new()))).await }
     }
 
     /// The account, if the password is its own. That an account is disabled is said only to who knows its password.
@@ -96,6 +112,42 @@ impl Accounts {
         Ok(row)
     }
 
+    /// Whether the password is the account's own: `BadCredentials` when it is not. For who is signed in and asks for something grave.
+    pub async fn confirm(&self, row: &UserRow, password: &str) -> Result<(), ApiError> {
+        let same = Passwords::acceptable(password).is_ok() && self.passwords.check(password.into(), Some(row.password.clone())).await?;
+        if same { Ok(()) } else { Err(ApiError::new(Code::BadCredentials, "the password is wrong")) }
+    }
+
+    /// Gives the account a new password and ends every session of it, unless anything has ended them since the account was as in `was`.
+    pub async fn replace_password(&self, was: &UserRow, password: &str) -> Result<UserRow, ApiError> {
+        let hash = self.hash_of(password).await?;
+        self.replace_hash(was.user, was.tokens_after, &hash).await
+    }
+
+    /// The hash of a password that may be used.
+    pub async fn hash_of(&self, password: &str) -> Result<String, ApiError> {
+        Passwords::acceptable(password)?;
+        self.passwords.hash(password.into()).await
+    }
+
+    /// Gives the account a password by its hash, and ends every session of it, if its `tokens_after` is still this.
+    pub async fn replace_hash(&self, user: UserId, tokens_after: Millis, hash: &str) -> Result<UserRow, ApiError> {
+        for _ in 0..TRIES {
+            let was = self.users.user(user).await.map_err(failed)?.filter(|row| row.tokens_after == tokens_after && !row.disabled);
+            let was = was.ok_or_else(|| ApiError::new(Code::TokenRevoked, "the account was changed meanwhile; sign in again"))?;
+            let row = UserRow { password: hash.into(), tokens_after: after_now(was.tokens_after), ..was.clone() };
+            if self.users.replace_user(&was, row.clone()).await.map_err(failed)? {
+                return Ok(row);
+            }
+        }
+        Err(ApiError::new(Code::Unavailable, "the account is being changed by others"))
+    }
+
+    /// An account by its id.
+    pub async fn by_id(&self, user: UserId) -> Result<Option<UserRow>, ApiError> {
+        self.users.user(user).await.map_err(failed)
+    }
+
     /// Sets a new password and ends every session of the account.
     pub async fn set_password(&self, name: &str, password: &str) -> Result<UserRow, ApiError> {
         Passwords::acceptable(password)?;
@@ -108,8 +160,11 @@ impl Accounts {
         .await
     }
 
-    /// Disables an account and ends its sessions, or enables it again (those sessions stay ended).
+    /// Disables an account and ends its sessions, or enables it again (those sessions stay ended). One that is being deleted stays disabled.
     pub async fn set_disabled(&self, name: &str, disabled: bool) -> Result<UserRow, ApiError> {
+        if !disabled && deletion::is_begun(&*self.users, self.by_name(name).await?.user).await? {
+            return Err(ApiError::new(Code::Conflict, "the account is being deleted"));
+        }
         self.change(name, |row| {
             if disabled && !row.disabled {
                 row.tokens_after = after_now(row.tokens_after);
@@ -172,6 +227,6 @@ impl Accounts {
 }
 
 /// A `tokens_after` that is later than every token issued up to now, and than it was.
-fn after_now(was: Millis) -> Millis {
+pub(super) fn after_now(was: Millis) -> Millis {
     (now() + 1).max(was + 1)
 }

@@ -5,7 +5,7 @@
 //! Both records of a ban and the account's row are written one after the other; the same ban again completes what was cut off.
 
 use super::accounts::Accounts;
-use super::{failed, now};
+use super::{deletion, failed, now};
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::{Millis, UserId};
 use crate::storage::records::{self, Table};
@@ -43,6 +43,15 @@ pub struct Bans {
 
 fn no_such_user() -> ApiError {
     ApiError::new(Code::NotFound, "no such user")
+}
+
+/// Whether a banned account has or had this name: then nobody may have it.
+pub async fn holds_name(store: &dyn Store, name: &str) -> Result<bool, ApiError> {
+    // Longer ones are no names.
+    if name.len() > records::KEY_BYTES_MAX {
+        return Ok(false);
+    }
+    Ok(store.record(Table::ServerBan, NAMES, name.as_bytes()).await.map_err(failed)?.is_some())
 }
 
 impl Bans {
@@ -96,15 +105,6 @@ impl Bans {
         stored.map(|bytes| records::decode(&bytes)).transpose().map_err(failed)
     }
 
-    /// Whether nobody may have this name.
-    pub async fn holds_name(&self, name: &str) -> Result<bool, ApiError> {
-        // Longer ones are no names.
-        if name.len() > records::KEY_BYTES_MAX {
-            return Ok(false);
-        }
-        Ok(self.store.record(Table::ServerBan, NAMES, name.as_bytes()).await.map_err(failed)?.is_some())
-    }
-
     /// Bans of users with an id greater than `after`, ascending, at most `limit`.
     pub async fn list(&self, after: UserId, limit: usize) -> Result<Vec<Ban>, ApiError> {
         let rows = self.store.records(Table::ServerBan, USERS, Some(&after.0.to_be_bytes()), limit).await.map_err(failed)?;
@@ -112,7 +112,8 @@ impl Bans {
     }
 
     async fn row(&self, user: UserId) -> Result<UserRow, ApiError> {
-        self.store.user(user).await.map_err(failed)?.ok_or_else(no_such_user)
+        let row = self.store.user(user).await.map_err(failed)?;
+        row.filter(|row| !deletion::is_over(row)).ok_or_else(no_such_user)
     }
 }
 
@@ -128,7 +129,7 @@ mod tests {
         let store = EmbeddedStore::open(dir.path(), Default::default()).unwrap();
         let config = crate::config::Auth { argon2_memory_kib: 8, argon2_passes: 1, ..Default::default() };
         let accounts = Accounts::new(store.clone(), &config);
-        let bans = Bans::new(store, accounts.clone());
+        let bans = Bans::new(store.clone(), accounts.clone());
         let (alice, bob) = (UserId(1), UserId(2));
         accounts.create(alice, "alice", "correct horse").await.unwrap();
         accounts.create(bob, "bob", "correct horse").await.unwrap();
@@ -137,14 +138,14 @@ mod tests {
             let ban = bans.ban(user, "operator", "spam").await.unwrap();
             assert_eq!(bans.ban(user, "key:1", "again").await.unwrap(), ban, "the first one counts");
         }
-        assert!(accounts.by_name("alice").await.unwrap().disabled && bans.holds_name("alice").await.unwrap());
+        assert!(accounts.by_name("alice").await.unwrap().disabled && holds_name(&*store, "alice").await.unwrap());
         assert_eq!(bans.list(UserId(0), 10).await.unwrap().len(), 2);
         assert_eq!(bans.list(alice, 10).await.unwrap()[0].name, "bob");
         for user in [alice, bob] {
             bans.lift(user).await.unwrap();
             assert_eq!(bans.lift(user).await.unwrap_err().code, Code::NotFound);
         }
-        assert!(!accounts.by_name("alice").await.unwrap().disabled && !bans.holds_name("alice").await.unwrap());
+        assert!(!accounts.by_name("alice").await.unwrap().disabled && !holds_name(&*store, "alice").await.unwrap());
         assert!(accounts.by_name("bob").await.unwrap().disabled, "it was so before");
         assert_eq!(bans.ban(UserId(9), "operator", "").await.unwrap_err().code, Code::NotFound);
     }

@@ -41,7 +41,7 @@ macro_rules! scopes {
 }
 
 scopes! {
-    /// Make users, change their profiles and contacts.
+    /// Make and delete users, change their profiles and contacts.
     UsersWrite = "users:write";
     /// Make rooms, change them and their members.
     RoomsWrite = "rooms:write";

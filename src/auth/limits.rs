@@ -18,6 +18,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Slots of one limit: 2 to 3 MiB when all are in use.
 pub const SLOTS: u64 = 65_536;
+/// Mails with a link to one account: nobody's mailbox is to be filled by who knows a name.
+pub const MAILS_PER_HOUR: u32 = 5;
+/// Exports of one account: each reads all its rooms.
+pub const EXPORTS_PER_HOUR: u32 = 6;
 /// Idle slots are looked for once in so many checks.
 const TIDY_EVERY: u32 = 16_384;
 
@@ -79,6 +83,8 @@ pub struct Limits {
     http: Limit,
     connects: Limit,
     requests: Limit,
+    mails: Limit,
+    exports: Limit,
     reports: Limit,
     idempotency_keys: Limit,
     keys: Limit,
@@ -96,6 +102,8 @@ impl Limits {
             http: Limit::new(burst(limits.http_per_second), 10, "too many requests from this address"),
             connects: Limit::new(burst(limits.connects_per_second), 10, "too many new connections from this address"),
             requests: Limit::new(burst(limits.requests_per_second), 10, "too many requests of this user"),
+            mails: Limit::new(MAILS_PER_HOUR, 3_600, "too many mails to this account"),
+            exports: Limit::new(EXPORTS_PER_HOUR, 3_600, "too many exports of this account"),
             reports: Limit::new(config.moderation.reports_per_hour, 3_600, "too many reports of this user"),
             idempotency_keys: Limit::new(limits.idempotency_keys_per_day, 86_400, "too many idempotency keys of this user in a day"),
             keys: Limit::new(burst(limits.key_requests_per_second), 10, "too many requests of this API key"),
@@ -131,6 +139,14 @@ impl Limits {
     pub fn attempt(&self, address: IpAddr, name: Option<&str>) -> Result<(), ApiError> {
         self.attempts_by_address.check(network(address))?;
         name.map_or(Ok(()), |n| self.attempts_by_name.check(n))
+    }
+    /// A mail with a link to an account, whoever asks for it.
+    pub fn mail(&self, user: UserId) -> Result<(), ApiError> {
+        self.mails.check(user)
+    }
+    /// An export of an account's data.
+    pub fn export(&self, user: UserId) -> Result<(), ApiError> {
+        self.exports.check(user)
     }
     /// A request to the HTTP API.
     pub fn http(&self, address: IpAddr) -> Result<Option<Standing>, ApiError> {

@@ -1,4 +1,5 @@
-//! Who somebody is: accounts, passwords, access tokens, and the families of refresh tokens that devices hold.
+//! Who somebody is: accounts, passwords, access tokens, the families of refresh tokens that devices hold, e-mail addresses, the second
+//! factor, and the mail that goes to people.
 //!
 //! Guarantees: a password is hashed on threads of its own and never on the caller's; an unknown name and a wrong password
 //! cannot be told apart, by answer or by time; a token is accepted only if this deployment signed it and its time is not over;
@@ -12,15 +13,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub mod accounts;
 pub mod bans;
+pub mod deletion;
+pub mod emails;
 pub mod issuers;
 pub mod keys;
 pub mod limits;
+pub mod mail;
+pub mod mfa;
+pub mod onetime;
 pub mod passwords;
 pub mod refresh;
 pub mod reports;
+mod rows;
 pub mod sessions;
 pub mod subjects;
 pub mod tokens;
+pub mod totp;
 pub mod verifier;
 
 /// The wall clock.
@@ -38,6 +46,38 @@ pub fn failed(error: StorageError) -> ApiError {
         StorageError::Damaged(_) | StorageError::Failed(_) => {
             tracing::error!(%error, "accounts could not be read or written");
             ApiError::new(Code::Internal, "the store failed")
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use crate::protocol::ids::UserId;
+    use crate::storage::UserRow;
+    use crate::storage::embedded::EmbeddedStore;
+    use std::sync::Arc;
+
+    /// An empty store, which goes with its directory.
+    pub(super) fn store() -> (Arc<EmbeddedStore>, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        (EmbeddedStore::open(dir.path(), Default::default()).unwrap(), dir)
+    }
+
+    /// An account that is in no store.
+    pub(super) fn account(id: u64) -> UserRow {
+        UserRow {
+            user: UserId(id),
+            name: format!("user-{id}"),
+            password: String::new(),
+            disabled: false,
+            tokens_after: 0,
+            created: 1,
+            status: String::new(),
+            last_seen: 0,
+            display_name: String::new(),
+            avatar_url: String::new(),
+            bot: false,
         }
     }
 }

@@ -64,7 +64,7 @@ impl Passwords {
         result.await.map_err(|_| gone())?
     }
 
-    /// Whether `stored` is a hash of the password; false, after as much work, when there is none.
+    /// Whether `stored` is a hash of the password; false, after as much work, when there is none, or an empty one (of a bot, say).
     pub async fn check(&self, password: String, stored: Option<String>) -> Result<bool, ApiError> {
         let (answer, result) = oneshot::channel();
         self.submit(Job::Check(password, stored, answer))?;
@@ -110,6 +110,7 @@ fn work(queue: &Mutex<mpsc::Receiver<Job>>, params: Params) {
             Job::Check(_, _, answer) if answer.is_closed() => {}
             Job::Hash(password, answer) => drop(answer.send(hash(&password))),
             Job::Check(password, stored, answer) => {
+                let stored = stored.filter(|hash| !hash.is_empty());
                 let known = stored.is_some();
                 let same = verify(&argon, &password, stored.as_deref().unwrap_or(&dummy));
                 drop(answer.send(Ok(same && known)));

@@ -5,7 +5,7 @@
 //! in, so that tokens of an earlier life of a device row do not close a later one. A token's successor is derived from it
 //! with the server's key: the same token asked twice gives the same successor, which is what a client whose answer was lost needs.
 
-use super::tokens::Tokens;
+use super::tokens::{Ring, Tokens};
 use crate::protocol::ids::{DeviceId, Millis, UserId};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
@@ -30,23 +30,25 @@ pub struct RefreshToken {
 impl RefreshToken {
     /// The first of a family.
     pub fn fresh(tokens: &Tokens, user: UserId, device: DeviceId, family: Millis) -> RefreshToken {
-        Self::build(tokens, 0, user, device, family, rand::random())
+        Self::build(&tokens.ring(), 0, user, device, family, rand::random())
     }
 
     /// The one that follows this one, as each key of the ring derives it: the first is the one to give out, the others are
     /// what was given out when that key was the first.
     pub fn successors(&self, tokens: &Tokens) -> Vec<RefreshToken> {
-        let secrets = tokens.macs("refresh successor", &self.bytes).enumerate();
-        secrets.map(|(key, secret)| Self::build(tokens, key, self.user, self.device, self.family, secret)).collect()
+        // One look at the ring: it may be rotated meanwhile.
+        let ring = tokens.ring();
+        let secrets = ring.macs("refresh successor", &self.bytes).enumerate();
+        secrets.map(|(key, secret)| Self::build(&ring, key, self.user, self.device, self.family, secret)).collect()
     }
 
-    fn build(tokens: &Tokens, key: usize, user: UserId, device: DeviceId, family: Millis, secret: [u8; 32]) -> RefreshToken {
+    fn build(ring: &Ring, key: usize, user: UserId, device: DeviceId, family: Millis, secret: [u8; 32]) -> RefreshToken {
         let mut bytes = [0; WHOLE];
         bytes[..8].copy_from_slice(&user.0.to_be_bytes());
         bytes[8..16].copy_from_slice(&device.0.to_be_bytes());
         bytes[16..24].copy_from_slice(&family.to_be_bytes());
         bytes[24..BODY].copy_from_slice(&secret);
-        let mac = tokens.macs("refresh", &bytes[..BODY]).nth(key).expect("the ring has this key");
+        let mac = ring.macs("refresh", &bytes[..BODY]).nth(key).expect("the ring has this key");
         bytes[BODY..].copy_from_slice(&mac);
         RefreshToken { user, device, family, bytes }
     }
@@ -73,7 +75,7 @@ impl RefreshToken {
     pub fn authentic(&self, tokens: &Tokens) -> bool {
         // Compared as hashes, so that the time it takes tells nothing of the MAC.
         let theirs = Sha256::digest(&self.bytes[BODY..]);
-        tokens.macs("refresh", &self.bytes[..BODY]).any(|mac| Sha256::digest(mac) == theirs)
+        tokens.ring().macs("refresh", &self.bytes[..BODY]).any(|mac| Sha256::digest(mac) == theirs)
     }
 }
 

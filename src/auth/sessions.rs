@@ -71,6 +71,28 @@ impl Sessions {
         Ok(self.pair(&row, &token, row.used))
     }
 
+    /// A new family of tokens for a device whose sessions were ended by its own wish (a new password). Its id stays.
+    pub async fn renew(&self, user: &UserRow, device: DeviceId, now: Millis) -> Result<Pair, ApiError> {
+        for _ in 0..TRIES {
+            let Some(was) = self.users.device(user.user, device).await.map_err(failed)? else { break };
+            let at = now.max(user.tokens_after).max(was.used.max(was.created) + 1);
+            let token = RefreshToken::fresh(&self.tokens, user.user, device, at);
+            let expires = at.saturating_add(self.refresh_ttl_ms);
+            let row = DeviceRow { refresh: token.hash(), previous: [0; 32], expires, revoked: false, created: at, used: at, ..was.clone() };
+            if self.users.replace_device(Some(&was), row.clone()).await.map_err(failed)? {
+                self.still(user, &row).await?;
+                return Ok(self.pair(&row, &token, row.used));
+            }
+        }
+        Err(ApiError::new(Code::Unavailable, "the device is being changed by others"))
+    }
+
+    /// The devices that are signed in, ascending.
+    pub async fn devices(&self, user: &UserRow, now: Millis) -> Result<Vec<DeviceRow>, ApiError> {
+        let all = self.users.devices(user.user).await.map_err(failed)?;
+        Ok(all.into_iter().filter(|device| alive(device, user, now)).collect())
+    }
+
     /// An access token for a program: a device of its own, a chosen life, and no refresh token.
     pub async fn issue(
         &self,

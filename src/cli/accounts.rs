@@ -112,6 +112,22 @@ impl Accounts {
         }
     }
 
+    pub(super) fn no_totp(&self, name: &str) -> Result<(), Failure> {
+        check(name)?;
+        match self {
+            Accounts::Store(store) => store.no_totp(name),
+            Accounts::Server(server) => server.delete(&format!("/admin/users/{name}/totp")),
+        }
+    }
+
+    pub(super) fn delete(&self, name: &str) -> Result<(), Failure> {
+        check(name)?;
+        match self {
+            Accounts::Store(store) => store.delete(name),
+            Accounts::Server(server) => server.delete(&format!("/admin/users/{name}")),
+        }
+    }
+
     pub(super) fn token(&self, name: &str, ttl_s: u64) -> Result<Issued, Failure> {
         check(name)?;
         match self {

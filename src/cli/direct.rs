@@ -6,9 +6,10 @@
 use super::accounts::{Account, Issued};
 use super::{Failure, warn};
 use crate::auth::accounts::Accounts;
-use crate::auth::now;
 use crate::auth::sessions::Sessions;
 use crate::auth::tokens::Tokens;
+use crate::auth::totp::SecondFactor;
+use crate::auth::{deletion, now};
 use crate::config::Config;
 use crate::config::secrets::{self, Secrets};
 use crate::error::ApiError;
@@ -98,12 +99,23 @@ impl Direct {
         self.wait(self.accounts.set_password(name, password)).map(|_| ())
     }
 
+    pub(super) fn no_totp(&self, name: &str) -> Result<(), Failure> {
+        let user = self.wait(self.accounts.by_name(name))?.user;
+        self.wait(SecondFactor::new(self.store.clone(), "").remove(user))
+    }
+
+    /// Signs the account out for good; a server does the rest as soon as it starts.
+    pub(super) fn delete(&self, name: &str) -> Result<(), Failure> {
+        let user = self.wait(self.accounts.by_name(name))?.user;
+        self.wait(deletion::begin(&*self.store, user, now()))
+    }
+
     pub(super) fn token(&self, name: &str, ttl_s: u64) -> Result<Issued, Failure> {
         let user = self.wait(self.accounts.by_name(name))?;
         if user.disabled {
             return Err(Failure::Failed(format!("{name} is disabled")));
         }
-        let tokens = Tokens::new(self.secrets.signing.expose().as_bytes(), &self.config.auth);
+        let tokens = Tokens::of(&self.secrets.signing, &self.config.auth);
         let tokens = Arc::new(tokens.map_err(|e| Failure::Config(e.to_string()))?);
         // Nobody is connected to a server that does not run.
         let sessions = Sessions::new(self.store.clone(), tokens, &self.config.auth, Arc::new(|_, _| ()));

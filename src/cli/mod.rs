@@ -21,6 +21,7 @@ pub mod check;
 mod config;
 mod dev;
 mod direct;
+mod keys;
 mod operator;
 mod sabotage_list;
 mod serve;
@@ -51,6 +52,8 @@ enum Command {
     User(user::Args),
     /// Issue an access token for an account.
     Token(token::Args),
+    /// List and rotate the keys that sign access tokens.
+    Keys(keys::Args),
     /// Copy everything that the server keeps into one file, while it runs.
     Backup(backup::BackupArgs),
     /// Make a data directory from a backup.
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => dev::run(args),
         Command::User(args) => user::run(args),
         Command::Token(args) => token::run(args),
+        Command::Keys(args) => keys::run(args),
         Command::Backup(args) => backup::backup(args),
         Command::Restore(args) => backup::restore(args),
         Command::Audit(args) => audit::run(args),

@@ -22,7 +22,8 @@ pub struct Args {
 /// Seconds that a token may be asked for: a year.
 const TTL_MAX_S: u64 = 365 * 86_400;
 
-fn seconds(text: &str) -> Result<u64, String> {
+/// A time on the command line, in seconds.
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
     let (number, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
     let times = match unit {
         "" | "s" => 1,

@@ -1,4 +1,4 @@
-//! `hubbub user add|list|disable|enable|passwd`: accounts, through the running server or in its data directory.
+//! `hubbub user add|list|disable|enable|passwd|no-totp|delete`: accounts, through the running server or in its data directory.
 
 use super::accounts::{Account, Accounts};
 use super::{ConfigArgs, Done, Failure, print, print_json};
@@ -35,6 +35,16 @@ enum Command {
     Enable(OfName),
     /// Set an account's password; without --password-stdin it is made and printed.
     Passwd(WithPassword),
+    /// Turn an account's second factor off, for who has lost the app and the recovery codes.
+    NoTotp(OfName),
+    /// Delete an account for good: it leaves its rooms, and nobody gets its name again.
+    Delete {
+        #[command(flatten)]
+        of: OfName,
+        /// There is no way back
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(clap::Args)]
@@ -70,6 +80,8 @@ pub(super) fn run(args: Args) -> Done {
         Command::Disable(args) => set_disabled(args, true),
         Command::Enable(args) => set_disabled(args, false),
         Command::Passwd(args) => passwd(args),
+        Command::NoTotp(args) => no_totp(args),
+        Command::Delete { of, yes } => delete(of, yes),
     }
 }
 
@@ -102,6 +114,21 @@ fn set_disabled(args: OfName, disabled: bool) -> Done {
         return print_json(&json!({ "name": name, "disabled": disabled }));
     }
     print(&format!("{name} is {}", state(disabled)))
+}
+
+fn no_totp(args: OfName) -> Done {
+    let OfName { name, common: Common { json, config } } = args;
+    Accounts::open(config.config()?)?.no_totp(&name)?;
+    if json { print_json(&json!({ "name": name, "totp": false })) } else { print(&format!("{name} has no second factor")) }
+}
+
+fn delete(args: OfName, yes: bool) -> Done {
+    let OfName { name, common: Common { json, config } } = args;
+    if !yes {
+        return Err(Failure::Failed(format!("there is no way back; to delete {name}, say --yes")));
+    }
+    Accounts::open(config.config()?)?.delete(&name)?;
+    if json { print_json(&json!({ "name": name, "deleted": true })) } else { print(&format!("{name} is deleted")) }
 }
 
 fn list(common: Common) -> Done {

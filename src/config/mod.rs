@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub mod keys;
 pub mod load;
 pub mod secrets;
 pub mod validate;
@@ -45,6 +46,8 @@ section! {
         storage: Storage = Storage::default(),
         /// Signing in.
         auth: Auth = Auth::default(),
+        /// Mail to people.
+        mail: Mail = Mail::default(),
         /// Sockets.
         socket: Socket = Socket::default(),
         /// Rooms.
@@ -168,8 +171,41 @@ section! {
         hash_threads: usize = 1,
         /// Sign-in and registration attempts per address and minute.
         attempts_per_minute: u32 = 30,
+        /// Seconds that a link to reset a password works.
+        reset_ttl_s: u64 = 3_600,
+        /// Seconds that a link to verify an e-mail address works.
+        verify_ttl_s: u64 = 86_400,
         /// Issuers whose tokens are accepted beside our own: one `[[auth.issuers]]` each (docs/embedding/issuers.md).
         issuers: Vec<Issuer> = Vec::new(),
+    }
+}
+section! {
+    /// Mail to people: links to reset a password and to verify an address, notices of changes. Its `Debug` (in [`secrets`]) leaves the password out.
+    Mail {
+        /// `file`: into `outbox/` of the data directory, one `.eml` a mail; `smtp`: to a mail server; `none`: nowhere.
+        transport: MailTransport = MailTransport::File,
+        /// Sender, as `Hubbub <hubbub@chat.example>`.
+        from: String = "Hubbub <hubbub@localhost>".into(),
+        /// What links begin with: the address under which people reach the web app.
+        public_url: String = "http://127.0.0.1:8080".into(),
+        /// The mail server.
+        smtp_host: String = "localhost".into(),
+        /// Its port; 0: the usual one for `smtp_tls` (465, 587, 25).
+        smtp_port: u16 = 0,
+        /// `tls`: from the first byte; `starttls`: required before anything is said; `none`: in the clear, for a server on this machine.
+        smtp_tls: SmtpTls = SmtpTls::Starttls,
+        /// User name there; empty: without signing in.
+        smtp_user: String = String::new(),
+        /// Password there.
+        smtp_password: String = String::new(),
+        /// Milliseconds an attempt to hand a mail over may take.
+        timeout_ms: u64 = 15_000,
+        /// Mails that may wait to be handed over; more are refused.
+        waiting_max: usize = 256,
+        /// Attempts until a mail is given up.
+        attempts_max: u32 = 8,
+        /// Milliseconds until the second attempt; each further pause is twice as long, at most 15 minutes.
+        retry_ms: u64 = 2_000,
     }
 }
 section! {
@@ -368,6 +404,30 @@ section! {
         /// Directory to serve the web app from, instead of the one in the binary; empty: the one in the binary.
         app_dir: PathBuf = PathBuf::new(),
     }
+}
+
+/// Where mail goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MailTransport {
+    /// Into the data directory.
+    File,
+    /// To a mail server.
+    Smtp,
+    /// Nowhere.
+    None,
+}
+
+/// How a mail server is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SmtpTls {
+    /// TLS from the first byte (465).
+    Tls,
+    /// TLS after STARTTLS, which is required (587).
+    Starttls,
+    /// In the clear (25).
+    None,
 }
 
 /// The header by which trusted proxies say who the client is.

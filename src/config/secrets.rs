@@ -3,8 +3,9 @@
 //! They live in `<data_dir>/secrets/` (directory 0700, files 0600), are made once, whole or not at all, and are durable before they are
 //! used. A file that others may read is refused, not repaired: who could read it already has it. Nothing here prints a secret.
 
+use super::keys::{self, SigningKey};
 use super::validate::SECRET_BYTES_MIN;
-use super::{Auth, Moderation};
+use super::{Auth, Mail, Moderation};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -48,6 +49,20 @@ impl fmt::Debug for Auth {
     }
 }
 
+impl Mail {
+    /// The same without its password, for showing.
+    pub fn hidden(&self) -> Mail {
+        let password = if self.smtp_password.is_empty() { String::new() } else { HIDDEN.into() };
+        Mail { smtp_password: password, ..self.clone() }
+    }
+}
+
+impl fmt::Debug for Mail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mail({})", serde_json::to_string(&self.hidden()).map_err(|_| fmt::Error)?)
+    }
+}
+
 impl Moderation {
     /// The same without its secret, for showing.
     pub fn hidden(&self) -> Moderation {
@@ -86,8 +101,8 @@ impl fmt::Debug for Secret {
 /// A node's secrets.
 #[derive(Clone, Debug)]
 pub struct Secrets {
-    /// Signs access tokens.
-    pub signing: Secret,
+    /// Sign access tokens: the first those that are made, all of them count.
+    pub signing: Vec<SigningKey>,
     /// Opens the operators' listener (`Authorization: Bearer …`).
     pub admin_token: Secret,
     /// Files that this call made, for a warning on standard error where no log is written.
@@ -123,7 +138,7 @@ pub enum SecretsError {
     },
 }
 
-type Result<T> = std::result::Result<T, SecretsError>;
+pub(super) type Result<T> = std::result::Result<T, SecretsError>;
 
 fn io_at(path: &Path) -> impl FnOnce(io::Error) -> SecretsError + '_ {
     move |error| SecretsError::Io { path: path.into(), error }
@@ -141,19 +156,27 @@ pub fn load_or_make(data_dir: &Path, auth: &Auth) -> Result<Secrets> {
     make_dir(&dir)?;
     check_mode(&dir, &fs::metadata(&dir).map_err(io_at(&dir))?, 0o700)?;
     let mut made = Vec::new();
-    let mut get = |name: &str| {
-        let path = dir.join(name);
-        match read(&path)? {
-            Some(secret) => Ok(secret),
-            None => make(&path, &mut made),
-        }
+    let signing = match keys::configured(auth) {
+        Some(ring) => ring,
+        None => ring_or_made(data_dir, auth, &mut made)?,
     };
-    let signing = if auth.secret.is_empty() { get(SIGNING_FILE)? } else { Secret(auth.secret.clone()) };
-    let admin_token = get(ADMIN_FILE)?;
+    let path = dir.join(ADMIN_FILE);
+    let admin_token = match read(&path)? {
+        Some(token) => token,
+        None => make(&path, &mut made)?,
+    };
     for path in &made {
         tracing::warn!(path = %path.display(), "made a secret that was not there; back it up with the data directory");
     }
     Ok(Secrets { signing, admin_token, made })
+}
+
+fn ring_or_made(data_dir: &Path, auth: &Auth, made: &mut Vec<PathBuf>) -> Result<Vec<SigningKey>> {
+    if let Some(ring) = keys::kept(data_dir, auth)? {
+        return Ok(ring);
+    }
+    make(&dir(data_dir).join(SIGNING_FILE), made)?;
+    Ok(keys::kept(data_dir, auth)?.unwrap_or_default())
 }
 
 /// A further secret of the node, made at the first need of it. After [`load_or_make`], which looks after the directory.
@@ -179,7 +202,8 @@ pub fn check(data_dir: &Path) -> Result<()> {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         found => check_mode(&dir, &found.map_err(io_at(&dir))?, 0o700)?,
     }
-    [SIGNING_FILE, ADMIN_FILE, VAPID_FILE, GATEWAY_FILE].iter().try_for_each(|name| read(&dir.join(name)).map(|_| ()))
+    [ADMIN_FILE, VAPID_FILE, GATEWAY_FILE].iter().try_for_each(|name| read(&dir.join(name)).map(drop))?;
+    keys::kept(data_dir, &Auth::default()).map(drop)
 }
 
 fn make_dir(path: &Path) -> Result<()> {
@@ -195,7 +219,16 @@ fn check_mode(path: &Path, found: &fs::Metadata, wanted: u32) -> Result<()> {
     if mode & 0o077 == 0 { Ok(()) } else { Err(SecretsError::Exposed { path: path.into(), mode, wanted }) }
 }
 
-fn read(path: &Path) -> Result<Option<Secret>> {
+/// A file with one secret in it.
+pub(super) fn read(path: &Path) -> Result<Option<Secret>> {
+    let Some(text) = read_text(path)? else { return Ok(None) };
+    let secret = text.trim_end_matches(['\n', '\r']);
+    let fine = secret.len() >= SECRET_BYTES_MIN && secret.bytes().all(|b| b.is_ascii_graphic());
+    if fine { Ok(Some(Secret(secret.into()))) } else { Err(SecretsError::Malformed { path: path.into() }) }
+}
+
+/// A small file that nobody else may read.
+pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
     let file = match File::open(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(io_at(path))?,
@@ -208,19 +241,42 @@ fn read(path: &Path) -> Result<Option<Secret>> {
         Err(e) if e.kind() == ErrorKind::InvalidData => return Err(malformed()),
         read => read.map_err(io_at(path))?,
     };
-    let secret = text.trim_end_matches(['\n', '\r']);
-    let fine = secret.len() >= SECRET_BYTES_MIN && text.len() as u64 <= FILE_BYTES_MAX && secret.bytes().all(|b| b.is_ascii_graphic());
-    if fine { Ok(Some(Secret(secret.into()))) } else { Err(malformed()) }
+    if text.len() as u64 <= FILE_BYTES_MAX { Ok(Some(text)) } else { Err(malformed()) }
+}
+
+/// A secret that nobody knows yet.
+pub(super) fn random() -> Secret {
+    Secret(hex::encode(rand::random::<[u8; RANDOM_BYTES]>()))
+}
+
+/// Where a file is written before it gets its name.
+fn aside(path: &Path) -> PathBuf {
+    path.with_extension(format!("new-{}-{:08x}", std::process::id(), rand::random::<u32>()))
+}
+
+/// Writes a new file for its owner alone, and makes it durable.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Puts a file in the place of what was there, whole or not at all, and durably.
+pub(super) fn replace(path: &Path, text: &str) -> Result<()> {
+    let aside = aside(path);
+    let done = write_new(&aside, text).and_then(|()| fs::rename(&aside, path));
+    if done.is_err() {
+        // It may not be there.
+        let _ = fs::remove_file(&aside);
+    }
+    done.map_err(io_at(path))?;
+    sync_parent(path)
 }
 
 /// Makes the file whole or not at all: written aside, flushed, then linked under its name, which fails when somebody else was first.
 fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<Secret> {
-    let secret = hex::encode(rand::random::<[u8; RANDOM_BYTES]>());
-    let aside = path.with_extension(format!("new-{}-{:08x}", std::process::id(), rand::random::<u32>()));
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside).and_then(|mut f| {
-        writeln!(f, "{secret}")?;
-        f.sync_all()
-    });
+    let (secret, aside) = (random(), aside(path));
+    let written = write_new(&aside, &format!("{}\n", secret.expose()));
     let linked = written.and_then(|()| fs::hard_link(&aside, path));
     // Also when writing failed half way; it may not be there then.
     let _ = fs::remove_file(&aside);
@@ -228,7 +284,7 @@ fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<Secret> {
         Ok(()) => {
             sync_parent(path)?;
             made.push(path.into());
-            Ok(Secret(secret))
+            Ok(secret)
         }
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
             read(path)?.ok_or_else(|| SecretsError::Io { path: path.into(), error: ErrorKind::NotFound.into() })
@@ -258,7 +314,7 @@ mod tests {
         let first = load_or_make(&data, &Auth::default()).unwrap();
         assert_eq!(first.made.len(), 2);
         assert_eq!((mode(&dir(&data)), mode(&first.made[0]), mode(&first.made[1])), (0o700, 0o600, 0o600));
-        assert!(first.signing.expose().len() == 64 && first.signing != first.admin_token);
+        assert!(first.signing[0].secret.expose().len() == 64 && first.signing[0].secret != first.admin_token);
         let again = load_or_make(&data, &Auth::default()).unwrap();
         assert_eq!((again.signing, again.admin_token.clone(), again.made.len()), (first.signing, first.admin_token, 0));
         assert_eq!(admin_token(&data).unwrap(), Some(again.admin_token));
@@ -270,7 +326,7 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let auth = Auth { secret: "s".repeat(32), ..Auth::default() };
         let secrets = load_or_make(tmp.path(), &auth).unwrap();
-        assert_eq!(secrets.signing.expose(), auth.secret);
+        assert_eq!(secrets.signing[0].secret.expose(), auth.secret);
         assert!(!dir(tmp.path()).join(SIGNING_FILE).exists());
         assert!(!format!("{secrets:?}").contains("ssss"));
     }
@@ -280,6 +336,8 @@ mod tests {
         let secret = "s".repeat(32);
         let auth = Auth { secret: secret.clone(), retired_keys: vec![format!("0:{secret}"), secret.clone()], ..Auth::default() };
         assert!(!format!("{auth:?}").contains(&secret));
+        let mail = Mail { smtp_user: "hubbub".into(), smtp_password: secret.clone(), ..Mail::default() };
+        assert!(!format!("{mail:?}").contains(&secret) && mail.hidden().smtp_password == HIDDEN);
         let auth = auth.hidden();
         assert_eq!((auth.secret.as_str(), auth.retired_keys), (HIDDEN, vec!["0:***".into(), ":***".to_string()]));
         assert_eq!(Auth::default().hidden(), Auth::default());

@@ -3,7 +3,7 @@
 //! Pure: looks at the values alone, at no file, clock or network. Problems carry no place; [`super::load`] adds it.
 
 use super::load::{Origin, Problem};
-use super::{Auth, Config, Http, KeySource, Moderation, Outbound, Proxy, Push, Rooms, Socket, Tls, Webhooks};
+use super::{Auth, Config, Http, KeySource, Mail, MailTransport, Moderation, Outbound, Proxy, Push, Rooms, SmtpTls, Socket, Tls, Webhooks};
 use std::ops::RangeInclusive;
 
 /// Bytes of a signing secret at least: HS256 is as strong as its key up to 256 bits.
@@ -48,6 +48,7 @@ impl Config {
         f.unless(!same, "admin.listen", "is http.listen too; the two listeners need an address each");
         self.storage(&mut f);
         auth(&mut f, &self.auth);
+        mail(&mut f, &self.mail);
         issuers(&mut f, &self.auth);
         webhooks(&mut f, &self.webhooks);
         socket(&mut f, &self.socket);
@@ -98,6 +99,8 @@ impl Config {
         );
         let retired = self.auth.retired_keys.is_empty();
         f.unless(retired, "auth.retired_keys", "tokens of an earlier key are accepted; drop it once auth.access_ttl_s has passed");
+        let clear = self.mail.transport == MailTransport::Smtp && self.mail.smtp_tls == SmtpTls::None;
+        f.unless(!clear, "mail.smtp_tls", "mail, with links in it that open accounts, goes to the mail server in the clear");
         let fits = self.rooms.text_bytes_max.saturating_add(self.rooms.data_bytes_max) <= self.socket.frame_bytes_max;
         f.unless(
             fits,
@@ -201,6 +204,22 @@ fn auth(f: &mut Found, a: &Auth) {
     f.range("auth.argon2_passes", a.argon2_passes.into(), 1..=100);
     f.size("auth.hash_threads", a.hash_threads, 1..=256);
     f.range("auth.attempts_per_minute", a.attempts_per_minute.into(), 1..=1_000_000);
+    f.range("auth.reset_ttl_s", a.reset_ttl_s, 60..=7 * 86_400);
+    f.range("auth.verify_ttl_s", a.verify_ttl_s, 60..=30 * 86_400);
+}
+
+fn mail(f: &mut Found, m: &Mail) {
+    f.unless(m.from.parse::<lettre::message::Mailbox>().is_ok(), "mail.from", "is not a sender such as \"Hubbub <hubbub@chat.example>\"");
+    let url = url::Url::parse(&m.public_url).is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.query().is_none());
+    let fine = url && !m.public_url.ends_with('/') && !m.public_url.contains('#');
+    f.unless(fine, "mail.public_url", "is not an address such as \"https://chat.example\" (no query, no \"/\" at the end)");
+    f.unless(m.transport != MailTransport::Smtp || !m.smtp_host.is_empty(), "mail.smtp_host", "must name the mail server");
+    let whole = m.smtp_user.is_empty() == m.smtp_password.is_empty();
+    f.unless(whole, "mail.smtp_password", "mail.smtp_user and mail.smtp_password belong together");
+    f.range("mail.timeout_ms", m.timeout_ms, 100..=HOUR_MS);
+    f.size("mail.waiting_max", m.waiting_max, 1..=100_000);
+    f.range("mail.attempts_max", m.attempts_max.into(), 1..=100);
+    f.range("mail.retry_ms", m.retry_ms, 1..=HOUR_MS);
 }
 
 fn socket(f: &mut Found, s: &Socket) {
@@ -328,6 +347,17 @@ mod tests {
             c.admin.listen.set_port(0);
         };
         assert_eq!(keys(free_ports), [""; 0]);
+    }
+
+    #[test]
+    fn mail_has_a_sender_a_place_for_links_and_whole_credentials() {
+        assert_eq!(keys(|c| c.mail.from = "nobody".into()), ["mail.from"]);
+        for bad in ["", "chat.example", "https://chat.example/", "https://chat.example/?a", "https://chat.example#a", "ftp://chat.example"]
+        {
+            assert_eq!(keys(|c| c.mail.public_url = bad.into()), ["mail.public_url"], "{bad}");
+        }
+        assert_eq!(keys(|c| c.mail.public_url = "https://chat.example/app".into()), [""; 0]);
+        assert_eq!(keys(|c| c.mail.smtp_user = "hubbub".into()), ["mail.smtp_password"]);
     }
 
     #[test]

@@ -128,6 +128,16 @@ pub async fn password(
     Ok(HttpResponse::Ok().json(Account::from(row)))
 }
 
+/// `DELETE /admin/users/{name}/totp`: for who has lost the app and the recovery codes.
+pub async fn without_totp(_op: Operator, api: web::Data<Api>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    let user = api.accounts.by_name(&name).await?.user;
+    if !api.second_factor.is_on(user).await? {
+        return Err(ApiError::new(Code::NotFound, "there is no second factor"));
+    }
+    api.second_factor.remove(user).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
 /// Body of token.
 #[derive(Deserialize)]
 pub struct TokenLife {

@@ -1,20 +1,21 @@
 //! What administrators did: who, what, when, from where, and whether it was done.
 //!
 //! Every request to `/admin/…` that may change something, with the admin token, is written down by the listener itself
-//! ([`Audit::of_request`] around every handler), so that no handler can forget it; acts by other ways (API keys, moderation) call
-//! [`Audit::note`]. A record names the address of the thing and never a body: passwords and texts are not in it. It is durable before
+//! ([`Audit::of_request`] around every handler), so that no handler can forget it. So is every act by an API key that changes something,
+//! but messages, which their rooms' logs show ([`Audit::of_key`]). Moderation says why, and calls [`Audit::note`] itself. A record names the address of the thing and never a body: passwords and texts are not in it. It is durable before
 //! the answer leaves. Records are kept for `audit.retention_days`, one partition a day, newest first.
 
 use super::admin::Operator;
-use super::{Api, peer};
+use super::{Api, peer, scopes};
+use crate::auth::keys::Scope;
 use crate::auth::{failed, now};
 use crate::error::{ApiError, Code};
-use crate::protocol::ids::Millis;
+use crate::protocol::ids::{Millis, UserId};
 use crate::storage::records::{self, RecordWrite, Table};
 use crate::storage::{Result, Store};
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -50,6 +51,15 @@ pub struct Deed {
     pub note: String,
 }
 
+/// An API key that was let in; [`super::scopes`] leaves it with the request.
+#[derive(Clone, Copy)]
+pub struct ByKey {
+    /// The key's id.
+    pub key: u64,
+    /// As whom it acts.
+    pub user: Option<UserId>,
+}
+
 /// The log.
 pub struct Audit {
     store: Arc<dyn Store>,
@@ -58,6 +68,8 @@ pub struct Audit {
 
 /// A request to be written down once it is answered.
 pub struct Pending {
+    by: String,
+    note: String,
     act: String,
     target: String,
     from: IpAddr,
@@ -97,21 +109,38 @@ impl Audit {
     pub fn of_request(req: &ServiceRequest) -> Option<Pending> {
         let watched = req.path().starts_with("/admin/") && !super::headers::is_safe(req);
         watched.then(|| Pending {
+            by: OPERATOR.into(),
+            note: String::new(),
             act: format!("{} {}", req.method(), req.match_pattern().unwrap_or_default()),
             target: req.path().to_owned(),
             from: peer::client(req.request()).address,
         })
     }
 
+    /// What to write down of a request that an API key made, if it may have changed something. Messages are in their rooms' logs.
+    pub fn of_key(req: &HttpRequest) -> Option<Pending> {
+        let by = req.extensions().get::<ByKey>().copied()?;
+        let pattern = req.match_pattern().unwrap_or_default();
+        let told_elsewhere = [&[Scope::MessagesWrite][..], &[Scope::Moderate]].contains(&scopes::needed(req.method(), &pattern));
+        let watched = !req.method().is_safe() && !told_elsewhere;
+        watched.then(|| Pending {
+            by: format!("key:{}", by.key),
+            note: by.user.map(|user| format!("as user:{user}")).unwrap_or_default(),
+            act: format!("{} {pattern}", req.method()),
+            target: req.path().to_owned(),
+            from: peer::client(req).address,
+        })
+    }
+
     /// Writes it down. Who had no token did nothing, and is in the server's log only.
     pub async fn answered<B: MessageBody>(&self, pending: Pending, response: &ServiceResponse<B>) {
-        let Pending { act, target, from } = pending;
+        let Pending { by, note, act, target, from } = pending;
         let status = response.status().as_u16();
         if status == Code::Unauthorized.status() {
             tracing::warn!(%from, %act, "somebody without the admin token asked the operators' listener");
             return;
         }
-        self.write(Deed { at: now(), by: OPERATOR.into(), from: from.to_string(), act, target, status, note: String::new() }).await;
+        self.write(Deed { at: now(), by, from: from.to_string(), act, target, status, note }).await;
     }
 
     /// A page, newest first, of what is older than the cursor; and the next cursor.

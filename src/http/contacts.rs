@@ -35,7 +35,8 @@ impl Default for PairLocks {
 }
 
 impl PairLocks {
-    async fn lock(&self, a: UserId, b: UserId) -> MutexGuard<'_, ()> {
+    /// Held while a pair is changed.
+    pub(super) async fn lock(&self, a: UserId, b: UserId) -> MutexGuard<'_, ()> {
         let pair = [a.min(b).0.to_be_bytes(), a.max(b).0.to_be_bytes()].concat();
         self.0[(xxhash_rust::xxh3::xxh3_64(&pair) % self.0.len() as u64) as usize].lock().await
     }

@@ -42,6 +42,9 @@ pub struct Problem<'a> {
     /// Milliseconds to wait before trying again, where known.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
+    /// With `mfa_required`: what the second step of the sign-in needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mfa_token: Option<&'a str>,
 }
 
 impl ResponseError for ApiError {
@@ -50,31 +53,41 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let status = self.status_code();
-        let mut response = HttpResponse::build(status);
-        response.insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff")).insert_header((header::CACHE_CONTROL, "no-store"));
-        if status == StatusCode::UNAUTHORIZED {
-            let challenge = match self.code {
-                Code::TokenExpired | Code::TokenRevoked => r#"Bearer realm="hubbub", error="invalid_token""#,
-                _ => r#"Bearer realm="hubbub""#,
-            };
-            response.insert_header((header::WWW_AUTHENTICATE, challenge));
-        }
-        if let Some(ms) = self.retry_after_ms {
-            response.insert_header((header::RETRY_AFTER, ms.div_ceil(1000).max(1)));
-        }
-        let body = Problem {
-            kind: "about:blank",
-            title: status.canonical_reason().unwrap_or("Error"),
-            status: status.as_u16(),
-            detail: &self.message,
-            code: self.code,
-            retry: self.retry,
-            retry_after_ms: self.retry_after_ms,
-        };
-        let json = serde_json::to_vec(&body).expect("a problem of plain types is JSON");
-        response.content_type(PROBLEM).body(json)
+        answer(self, None)
     }
+}
+
+/// The answer to a right password of an account with a second factor.
+pub fn mfa_required(token: &str) -> HttpResponse {
+    answer(&ApiError::new(Code::MfaRequired, "a code of the second factor is needed: /v1/auth/login/mfa"), Some(token))
+}
+
+fn answer(error: &ApiError, mfa_token: Option<&str>) -> HttpResponse {
+    let status = error.status_code();
+    let mut response = HttpResponse::build(status);
+    response.insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff")).insert_header((header::CACHE_CONTROL, "no-store"));
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = match error.code {
+            Code::TokenExpired | Code::TokenRevoked => r#"Bearer realm="hubbub", error="invalid_token""#,
+            _ => r#"Bearer realm="hubbub""#,
+        };
+        response.insert_header((header::WWW_AUTHENTICATE, challenge));
+    }
+    if let Some(ms) = error.retry_after_ms {
+        response.insert_header((header::RETRY_AFTER, ms.div_ceil(1000).max(1)));
+    }
+    let body = Problem {
+        kind: "about:blank",
+        title: status.canonical_reason().unwrap_or("Error"),
+        status: status.as_u16(),
+        detail: &error.message,
+        code: error.code,
+        retry: error.retry,
+        retry_after_ms: error.retry_after_ms,
+        mfa_token,
+    };
+    let json = serde_json::to_vec(&body).expect("a problem of plain types is JSON");
+    response.content_type(PROBLEM).body(json)
 }
 
 /// There is nothing at this address.

@@ -3,7 +3,12 @@
 //! | public | |
 //! |---|---|
 //! | every other `GET` | the web app, [`app`] |
-//! | `POST /v1/auth/register` `login` `refresh` `logout` | [`auth`] |
+//! | `POST /v1/auth/register` `login` `login/mfa` `refresh` `logout` | [`auth`] |
+//! | `POST /v1/auth/password/forgot` `reset`, `PUT /v1/me/password` | [`password`] |
+//! | `POST /v1/auth/email/verify`, `PUT DELETE /v1/me/email` | [`email`] |
+//! | `GET /v1/me/devices`, `DELETE /v1/me/devices/{device}` | [`devices`] |
+//! | `POST DELETE /v1/me/totp`, `POST /v1/me/totp/confirm` | [`totp`] |
+//! | `DELETE /v1/me`, `GET /v1/me/export` | [`deletion`], [`export`] |
 //! | `GET PATCH /v1/me`, `GET /v1/users/{user}`, `GET /v1/users/by-name/{name}` | [`users`] |
 //! | `GET /v1/contacts` `contacts/presence` `blocks`, `PUT DELETE /v1/contacts/{user}` `blocks/{user}` | [`contacts`] |
 //! | `GET POST /v1/rooms`, `GET PATCH /v1/rooms/{room}`, its `join` `leave` `transfer` `cursor` | [`rooms`] |
@@ -22,7 +27,7 @@
 //! | operators' listener | |
 //! |---|---|
 //! | `GET /metrics`, `/livez`, `/readyz` | [`health`] |
-//! | `/admin/…` (with the admin token) | [`admin`], [`audit`], [`backup`], [`retention`], [`moderation`], [`api_keys`], [`webhooks`], [`incoming`] |
+//! | `/admin/…` (with the admin token) | [`admin`], [`keys`], [`audit`], [`backup`], [`retention`], [`moderation`], [`api_keys`], [`webhooks`], [`incoming`] |
 //!
 //! Every error is a problem+json ([`error`]); every method that an address does not have is a 405 with `Allow`, and OPTIONS says which
 //! it has. What several handlers share: pages of lists ([`page`]), tags and conditions ([`etag`]), `Idempotency-Key` ([`idempotency`]),
@@ -31,13 +36,17 @@
 
 use crate::auth::accounts::Accounts;
 use crate::auth::bans::Bans;
+use crate::auth::emails::Emails;
 use crate::auth::issuers::{IssuerError, Issuers};
 use crate::auth::keys::Keys;
 use crate::auth::limits::{Limits, Standing};
+use crate::auth::mail::Mailer;
+use crate::auth::onetime::OneTime;
 use crate::auth::reports::Reports;
 use crate::auth::sessions::{Announce, Sessions};
 use crate::auth::subjects::{NextId, Subjects};
-use crate::auth::tokens::{KeyError, Tokens};
+use crate::auth::tokens::Tokens;
+use crate::auth::totp::SecondFactor;
 use crate::auth::verifier::Verifier;
 use crate::config::Config;
 use crate::error::{ApiError, Code};
@@ -61,6 +70,7 @@ use async_trait::async_trait;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 pub mod admin;
 pub mod api_keys;
@@ -71,14 +81,20 @@ pub mod auth;
 pub mod backup;
 pub mod channels;
 pub mod contacts;
+pub mod cookie;
 pub mod cors;
+pub mod deletion;
+pub mod devices;
+pub mod email;
 pub mod error;
 pub mod etag;
+pub mod export;
 pub mod headers;
 pub mod health;
 pub mod idempotency;
 pub mod incoming;
 pub mod invites;
+pub mod keys;
 pub mod members;
 pub mod messages;
 pub mod moderation;
@@ -86,6 +102,7 @@ pub mod newcomers;
 pub mod notify;
 pub mod openapi;
 pub mod page;
+pub mod password;
 pub mod peer;
 pub mod push;
 pub mod retention;
@@ -94,8 +111,12 @@ pub mod scopes;
 pub mod server;
 pub mod socket;
 pub mod tls;
+pub mod totp;
 pub mod users;
 pub mod webhooks;
+
+/// What authenticator apps show beside an account's name.
+const ISSUER: &str = "Hubbub";
 
 /// How the node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,9 +168,9 @@ pub struct Outside {
 /// Why the API cannot be put together as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// A key that signs access tokens.
-    #[error(transparent)]
-    Key(#[from] KeyError),
+    /// Where mail goes.
+    #[error("{0}")]
+    Mail(String),
     /// An issuer of other tokens.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
@@ -167,6 +188,14 @@ pub struct Api {
     pub tokens: Arc<Tokens>,
     /// Devices and refresh tokens.
     pub sessions: Sessions,
+    /// E-mail addresses.
+    pub emails: Emails,
+    /// One-time links.
+    pub links: OneTime,
+    /// Second factors.
+    pub second_factor: SecondFactor,
+    /// Mail.
+    pub mailer: Mailer,
     /// Rate limits.
     pub limits: Limits,
     /// Offline push.
@@ -194,21 +223,27 @@ pub struct Api {
     /// What operators must present; when it is empty nobody is let in.
     admin_token: String,
     contact_locks: contacts::PairLocks,
+    /// Wakes [`deletion::work`].
+    deletions: Notify,
+    /// Places of exports that are being written.
+    exports: Arc<Semaphore>,
+    /// Held while the keys are rotated.
+    rotation: Mutex<()>,
     backups: backup::Backups,
 }
 
 impl Api {
-    /// Puts the parts together. `secret` signs access tokens.
+    /// Puts the parts together. `tokens` signs access tokens; `Err` says what cannot be used.
     pub fn new(
         config: Arc<Config>,
         store: Arc<dyn Store>,
         outside: Outside,
         node: Arc<dyn NodePort>,
-        secret: &[u8],
+        tokens: Tokens,
         admin_token: String,
     ) -> Result<Api, SetupError> {
         let Outside { outbound, pushes, webhooks } = outside;
-        let tokens = Arc::new(Tokens::new(secret, &config.auth)?);
+        let tokens = Arc::new(tokens);
         let told = node.clone();
         let announce: Announce = Arc::new(move |user, device| told.revoked(user, device));
         let accounts = Accounts::new(store.clone(), &config.auth);
@@ -224,6 +259,13 @@ impl Api {
             verifier: Verifier::new(tokens.clone(), sessions.clone(), issuers, subjects),
             keys: Keys::new(store.clone()),
             incoming: IncomingHooks::new(store.clone()),
+            emails: Emails::new(store.clone()),
+            links: OneTime::new(store.clone()),
+            second_factor: SecondFactor::new(store.clone(), ISSUER),
+            mailer: Mailer::new(&config.mail, &config.storage.data_dir).map_err(SetupError::Mail)?,
+            deletions: Notify::new(),
+            exports: Arc::new(Semaphore::new(export::AT_ONCE)),
+            rotation: Mutex::new(()),
             reports: Reports::new(store.clone()),
             bans: Bans::new(store.clone(), accounts.clone()),
             accounts,
@@ -271,6 +313,7 @@ impl<'a> Table<'a> {
 /// The public listener's addresses.
 fn public(cfg: &mut Table<'_>) {
     identity(cfg);
+    own(cfg);
     people(cfg);
     talking(cfg);
     messaging(cfg);
@@ -287,13 +330,30 @@ fn public(cfg: &mut Table<'_>) {
 fn identity(cfg: &mut Table<'_>) {
     api_at(cfg, "/v1/auth/register", "POST", [web::post().to(auth::register)]);
     api_at(cfg, "/v1/auth/login", "POST", [web::post().to(auth::login)]);
+    api_at(cfg, "/v1/auth/login/mfa", "POST", [web::post().to(auth::second_step)]);
+    api_at(cfg, "/v1/auth/password/forgot", "POST", [web::post().to(password::forgot)]);
+    api_at(cfg, "/v1/auth/password/reset", "POST", [web::post().to(password::reset)]);
+    api_at(cfg, "/v1/auth/email/verify", "POST", [web::post().to(email::verify)]);
     api_at(cfg, "/v1/auth/refresh", "POST", [web::post().to(auth::refresh)]);
     api_at(cfg, "/v1/auth/logout", "POST", [web::post().to(auth::logout)]);
 }
 
+/// One's own account.
+fn own(cfg: &mut Table<'_>) {
+    let me = [get().to(users::me), web::patch().to(users::change), web::delete().to(deletion::delete)];
+    api_at(cfg, "/v1/me", "GET, HEAD, PATCH, DELETE", me);
+    api_at(cfg, "/v1/me/password", "PUT", [web::put().to(password::change)]);
+    api_at(cfg, "/v1/me/email", "PUT, DELETE", [web::put().to(email::set), web::delete().to(email::remove)]);
+    api_at(cfg, "/v1/me/devices", "GET, HEAD", [get().to(devices::list)]);
+    api_at(cfg, "/v1/me/devices/{device}", "DELETE", [web::delete().to(devices::revoke)]);
+    api_at(cfg, "/v1/me/totp", "POST, DELETE", [web::post().to(totp::begin), web::delete().to(totp::remove)]);
+    api_at(cfg, "/v1/me/totp/confirm", "POST", [web::post().to(totp::confirm)]);
+    api_at(cfg, "/v1/me/export", "GET, HEAD", [get().to(export::export)]);
+}
+
 fn people(cfg: &mut Table<'_>) {
-    api_at(cfg, "/v1/me", "GET, HEAD, PATCH", [get().to(users::me), web::patch().to(users::change)]);
-    api_at(cfg, "/v1/users/{user}", "GET, HEAD", [get().to(users::by_id)]);
+    let user = [get().to(users::by_id), web::delete().to(deletion::by_key)];
+    api_at(cfg, "/v1/users/{user}", "GET, HEAD, DELETE", user);
     api_at(cfg, "/v1/users/by-name/{name}", "GET, HEAD", [get().to(users::by_name)]);
     api_at(cfg, "/v1/contacts", "GET, HEAD", [get().to(contacts::list)]);
     api_at(cfg, "/v1/contacts/presence", "GET, HEAD", [get().to(contacts::presence)]);
@@ -395,10 +455,14 @@ fn operators(cfg: &mut Table<'_>) {
     plain_at(cfg, "/livez", "GET, HEAD", [get().to(health::livez)]);
     plain_at(cfg, "/readyz", "GET, HEAD", [get().to(health::readyz)]);
     plain_at(cfg, "/admin/users", "GET, HEAD, POST", [get().to(admin::list), web::post().to(admin::create)]);
+    plain_at(cfg, "/admin/users/{name}", "DELETE", [web::delete().to(deletion::by_operator)]);
+    plain_at(cfg, "/admin/users/{name}/totp", "DELETE", [web::delete().to(admin::without_totp)]);
     plain_at(cfg, "/admin/users/{name}/disable", "POST", [web::post().to(admin::disable)]);
     plain_at(cfg, "/admin/users/{name}/enable", "POST", [web::post().to(admin::enable)]);
     plain_at(cfg, "/admin/users/{name}/password", "POST", [web::post().to(admin::password)]);
     plain_at(cfg, "/admin/users/{name}/token", "POST", [web::post().to(admin::token)]);
+    plain_at(cfg, "/admin/keys", "GET, HEAD", [get().to(keys::list)]);
+    plain_at(cfg, "/admin/keys/rotate", "POST", [web::post().to(keys::rotate)]);
     plain_at(cfg, "/admin/reports", "GET, HEAD", [get().to(moderation::queue)]);
     plain_at(cfg, "/admin/reports/{id}/resolve", "POST", [web::post().to(moderation::resolve)]);
     plain_at(cfg, "/admin/server-bans", "GET, HEAD", [get().to(moderation::bans)]);
@@ -440,7 +504,7 @@ async fn plain<B: MessageBody>(req: ServiceRequest, next: Next<B>) -> Result<Ser
     let mut response = next.call(req).await?;
     if let Some(api) = api {
         headers::protect(&mut response, api.config.tls.hsts_s);
-        if let Some(act) = act {
+        if let Some(act) = act.or_else(|| audit::Audit::of_key(response.request())) {
             api.audit.answered(act, &response).await;
         }
     }

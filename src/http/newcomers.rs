@@ -6,6 +6,7 @@ use super::idempotency::{Key, KeyHeader};
 use super::scopes::Keeper;
 use super::users::Profile;
 use crate::auth::accounts::valid_name;
+use crate::auth::deletion;
 use crate::auth::issuers::Person;
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::UserId;
@@ -81,6 +82,9 @@ async fn make(api: &Api, new: NewUser) -> Result<HttpResponse, ApiError> {
         None => issuers.only().unwrap_or(NO_ISSUER),
     };
     let (row, made) = subjects.user(issuer, &external, &person, bot).await?;
+    if row.disabled && deletion::is_over(&row) {
+        return Err(ApiError::new(Code::Conflict, "external_id: this user's account was deleted"));
+    }
     let mut answer = if made { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(answer.json(Profile::of(row, None)))
 }

@@ -5,8 +5,8 @@
 //! (`the_document_and_the_route_table_agree`) keeps it equal to the route table.
 
 use super::{
-    auth, channels, contacts, error, etag, incoming, invites, members, messages, moderation, newcomers, notify, push, rooms, users,
-    webhooks,
+    auth, channels, contacts, deletion, devices, email, error, etag, export, incoming, invites, members, messages, moderation, newcomers,
+    notify, password, push, rooms, totp, users, webhooks,
 };
 use crate::error::{ApiError, Code};
 use actix_web::http::header;
@@ -44,6 +44,12 @@ fn parts() -> Vec<(&'static str, utoipa::openapi::OpenApi)> {
     vec![
         ("meta", Base::openapi()),
         ("auth", auth::Docs::openapi()),
+        ("password", password::Docs::openapi()),
+        ("email", email::Docs::openapi()),
+        ("devices", devices::Docs::openapi()),
+        ("totp", totp::Docs::openapi()),
+        ("deletion", deletion::Docs::openapi()),
+        ("export", export::Docs::openapi()),
         ("users", users::Docs::openapi()),
         ("contacts", contacts::Docs::openapi()),
         ("rooms", rooms::Docs::openapi()),

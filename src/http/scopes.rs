@@ -5,6 +5,7 @@
 //! no address is forgotten. `Hubbub-As: <user id>` says which user a key acts as; a key that is bound to a user acts as that one only.
 
 use super::admin::Operator;
+use super::audit::ByKey;
 use super::{Api, api_of, bearer};
 use crate::auth::keys::{Key, PREFIX, Scope};
 use crate::auth::tokens::Claims;
@@ -38,6 +39,7 @@ const NEVER: &[Scope] = &[];
 pub const SCOPES: &[(&str, &str, &[Scope])] = &[
     ("POST", "/v1/users", USERS),
     ("GET", "/v1/users/{user}", ANY),
+    ("DELETE", "/v1/users/{user}", USERS),
     ("GET", "/v1/users/by-name/{name}", ANY),
     ("GET", "/v1/me", ANY),
     ("PATCH", "/v1/me", USERS),
@@ -148,6 +150,7 @@ pub async fn key(api: &Api, req: &HttpRequest, text: &str) -> Result<Arc<Key>, A
     if let Some(standing) = api.limits.key_standing(key.id)? {
         req.extensions_mut().insert(standing);
     }
+    req.extensions_mut().insert(ByKey { key: key.id, user: None });
     Ok(key)
 }
 
@@ -173,6 +176,7 @@ pub async fn acting(api: &Api, req: &HttpRequest, text: &str) -> Result<(UserRow
     };
     let row = api.store.user(user).await.map_err(failed)?.filter(|row| !row.disabled);
     let row = row.ok_or_else(|| invalid("hubbub-as: there is no such user, or it is disabled"))?;
+    req.extensions_mut().insert(ByKey { key: key.id, user: Some(user) });
     // A key does not end by itself.
     let claims = Claims { user, device: DeviceId(key.id), issued: now(), expires: i64::MAX as Millis };
     Ok((row, claims))

@@ -65,8 +65,9 @@ struct World {
 fn api(config: Config, store: Arc<EmbeddedStore>, node: Arc<FakeNode>, admin_token: &str) -> Result<Api, SetupError> {
     let outbound = Arc::new(Outbound::new(&config.outbound).unwrap());
     let webhooks = Arc::new(Webhooks::new(store.clone(), config.webhooks.clone()));
+    let tokens = Tokens::new(&[1; 32], &config.auth).unwrap();
     let pushes = Arc::new(Pushes::new(store.clone(), &config, outbound.clone(), &"7".repeat(64), String::new()).unwrap());
-    Api::new(Arc::new(config), store, Outside { outbound, pushes, webhooks }, node, &[1; 32], admin_token.into())
+    Api::new(Arc::new(config), store, Outside { outbound, pushes, webhooks }, node, tokens, admin_token.into())
 }
 
 fn world_with(change: impl FnOnce(&mut Config)) -> World {
@@ -269,8 +270,19 @@ async fn every_address_answers_other_methods_with_405_and_what_it_allows() {
         ("/v1/auth/login", "POST"),
         ("/v1/auth/refresh", "POST"),
         ("/v1/auth/logout", "POST"),
-        ("/v1/me", "GET, HEAD, PATCH"),
-        ("/v1/users/5", "GET, HEAD"),
+        ("/v1/auth/login/mfa", "POST"),
+        ("/v1/auth/password/forgot", "POST"),
+        ("/v1/auth/password/reset", "POST"),
+        ("/v1/auth/email/verify", "POST"),
+        ("/v1/me", "GET, HEAD, PATCH, DELETE"),
+        ("/v1/me/password", "PUT"),
+        ("/v1/me/email", "PUT, DELETE"),
+        ("/v1/me/devices", "GET, HEAD"),
+        ("/v1/me/devices/5", "DELETE"),
+        ("/v1/me/totp", "POST, DELETE"),
+        ("/v1/me/totp/confirm", "POST"),
+        ("/v1/me/export", "GET, HEAD"),
+        ("/v1/users/5", "GET, HEAD, DELETE"),
         ("/v1/users/by-name/alice", "GET, HEAD"),
         ("/v1/contacts", "GET, HEAD"),
         ("/v1/contacts/presence", "GET, HEAD"),
@@ -293,10 +305,14 @@ async fn every_address_answers_other_methods_with_405_and_what_it_allows() {
         ("/livez", "GET, HEAD"),
         ("/readyz", "GET, HEAD"),
         ("/admin/users", "GET, HEAD, POST"),
+        ("/admin/users/alice", "DELETE"),
+        ("/admin/users/alice/totp", "DELETE"),
         ("/admin/users/alice/disable", "POST"),
         ("/admin/users/alice/enable", "POST"),
         ("/admin/users/alice/password", "POST"),
         ("/admin/users/alice/token", "POST"),
+        ("/admin/keys", "GET, HEAD"),
+        ("/admin/keys/rotate", "POST"),
         ("/admin/audit", "GET, HEAD"),
         ("/admin/reports", "GET, HEAD"),
         ("/admin/reports/5/resolve", "POST"),

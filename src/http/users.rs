@@ -1,12 +1,14 @@
 //! Oneself, what one shows to others, and finding others by id or by their exact name.
 //!
-//! Who is disabled, or blocks the caller, looks like nobody. When a user was last connected is told to its contacts only.
+//! Who is disabled, or blocks the caller, looks like nobody; of a deleted account its tombstone is shown. When a user was last connected is told to its contacts only.
 
 use super::Api;
 use super::auth::SignedIn;
 use super::error::Body;
 use super::etag::{Conditions, IfMatchHeader, IfNoneMatchHeader};
-use crate::auth::failed;
+use crate::auth::emails::Email;
+use crate::auth::tokens::Claims;
+use crate::auth::{deletion, failed};
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::{DeviceId, Millis, UserId};
 use crate::protocol::validate;
@@ -35,6 +37,9 @@ pub struct Profile {
     pub status: String,
     /// A program and no person.
     pub bot: bool,
+    /// What is left of an account that was deleted: nobody. Absent for everybody else.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
     /// When the user was last connected; absent: never, or the user is no contact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Millis>,
@@ -43,10 +48,12 @@ pub struct Profile {
 impl Profile {
     /// What `row` shows to somebody who stands to it as `state`.
     pub fn of(row: UserRow, state: Option<ContactState>) -> Profile {
+        let deleted = deletion::is_over(&row);
         let close = state == Some(ContactState::Accepted);
         let display_name = if row.display_name.is_empty() { row.name.clone() } else { row.display_name };
         let last_seen = (close && row.last_seen > 0).then_some(row.last_seen);
-        Profile { user: row.user, name: row.name, display_name, avatar_url: row.avatar_url, status: row.status, bot: row.bot, last_seen }
+        let UserRow { user, name, avatar_url, status, bot, .. } = row;
+        Profile { user, name, display_name, avatar_url, status, bot, deleted, last_seen }
     }
 }
 
@@ -61,20 +68,51 @@ struct Me {
     created: Millis,
     /// When the token ends.
     expires: Millis,
+    /// The verified address, else the one that waits to be verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+    /// Whether it is verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_verified: Option<bool>,
+    /// Whether there is a second factor.
+    totp: bool,
+}
+
+/// What of oneself does not stand in the account's row.
+struct Beside {
+    claims: Claims,
+    email: Option<Email>,
+    totp: bool,
+}
+
+impl Beside {
+    async fn of(api: &Api, me: &SignedIn) -> Result<Beside, ApiError> {
+        let user = me.user.user;
+        Ok(Beside { claims: me.claims, email: api.emails.of(user).await?, totp: api.second_factor.is_on(user).await? })
+    }
 }
 
 impl Me {
-    fn new(row: UserRow, device: DeviceId, expires: Millis) -> Me {
-        let created = row.created;
-        Me { profile: Profile::of(row, None), device, created, expires }
+    fn new(row: UserRow, beside: &Beside) -> Me {
+        let Beside { claims, email, totp } = beside;
+        Me {
+            created: row.created,
+            profile: Profile::of(row, None),
+            device: claims.device,
+            expires: claims.expires,
+            email: email.as_ref().map(|e| e.address.clone()),
+            email_verified: email.as_ref().map(|e| e.verified),
+            totp: *totp,
+        }
     }
 }
 
 /// Who one is: one's profile, device and token.
 #[utoipa::path(get, path = "/v1/me", params(IfNoneMatchHeader),
     responses((status = 200, description = "oneself", body = Me), (status = 304, description = "as before")))]
-pub async fn me(me: SignedIn, when: Conditions) -> HttpResponse {
-    when.show(&Me::new(me.user, me.claims.device, me.claims.expires))
+pub async fn me(api: web::Data<Api>, me: SignedIn, when: Conditions) -> Result<HttpResponse, ApiError> {
+    let beside = Beside::of(&api, &me).await?;
+    Ok(when.show(&Me::new(me.user, &beside)))
 }
 
 /// What of one's profile is to change; what is absent stays.
@@ -97,11 +135,11 @@ pub struct Changes {
 pub async fn change(api: web::Data<Api>, me: SignedIn, when: Conditions, Body(changes): Body<Changes>) -> Result<HttpResponse, ApiError> {
     let Changes { display_name, avatar_url, status } = changes;
     validate::profile(display_name.as_deref(), avatar_url.as_deref(), status.as_deref())?;
-    let (device, expires) = (me.claims.device, me.claims.expires);
+    let beside = Beside::of(&api, &me).await?;
     let row = api
         .accounts
         .edit(me.user.user, |row| {
-            when.allow(&Me::new(row.clone(), device, expires))?;
+            when.allow(&Me::new(row.clone(), &beside))?;
             for (field, new) in [(&mut row.display_name, &display_name), (&mut row.avatar_url, &avatar_url), (&mut row.status, &status)] {
                 if let Some(new) = new {
                     field.clone_from(new);
@@ -113,7 +151,7 @@ pub async fn change(api: web::Data<Api>, me: SignedIn, when: Conditions, Body(ch
     if let Some(status) = status {
         api.node.status_changed(row.user, status);
     }
-    Ok(Conditions::default().show(&Me::new(row, device, expires)))
+    Ok(Conditions::default().show(&Me::new(row, &beside)))
 }
 
 /// A user.
@@ -134,6 +172,10 @@ pub async fn by_name(api: web::Data<Api>, me: SignedIn, when: Conditions, name: 
 
 /// What `row` shows to `me`.
 async fn seen_by(api: &Api, me: UserId, row: UserRow) -> Result<Profile, ApiError> {
+    // Its messages are still there, and have an author.
+    if deletion::is_over(&row) {
+        return Ok(Profile::of(row, None));
+    }
     let state = states(api, row.user, me).await?;
     if row.disabled || state == Some(ContactState::Blocked) {
         return Err(no_such_user());

@@ -116,6 +116,16 @@ impl Levels {
         Ok(true)
     }
 
+    /// Forgets what a user has set, in at most `max` rooms.
+    pub async fn forget(&self, user: UserId, max: usize) -> Result<()> {
+        for room in self.set_by(user, max).await?.into_keys() {
+            self.replace(Table::RoomNotify, &room_key(room), &user_key(user), None).await?;
+            self.replace(Table::Notify, &user_key(user), &room_key(room), None).await?;
+            self.eager.lock().remove(&room);
+        }
+        Ok(())
+    }
+
     async fn replace(&self, table: Table, partition: &[u8], key: &[u8], now: Option<bytes::Bytes>) -> Result<()> {
         for _ in 0..TRIES {
             let was = self.store.record(table, partition, key).await?;

@@ -263,7 +263,7 @@ fn a_token_is_one_that_the_server_would_accept() {
     let issued = work.run_with(&["token", "alice", "--ttl", "1h", "--json"], &env).json();
     let config = hubbub::config::Config::default();
     let secrets = hubbub::config::secrets::load_or_make(&work.0.path().join("data"), &config.auth).unwrap();
-    let tokens = Tokens::new(secrets.signing.expose().as_bytes(), &config.auth).unwrap();
+    let tokens = Tokens::of(&secrets.signing, &config.auth).unwrap();
     let claims = tokens.verify(issued["token"].as_str().unwrap(), now()).unwrap();
     let users = work.run_with(&["user", "list", "--json"], &env).json();
     assert_eq!(users["users"][0]["user"], claims.user.to_string());

@@ -257,6 +257,27 @@ async fn a_user_whom_the_embedder_made_is_the_one_who_signs_in_by_its_issuer() {
 }
 
 #[actix_rt::test]
+async fn an_issuers_token_does_not_bring_a_deleted_account_back() {
+    let issuer = Issuer::start().await;
+    issuer.publishes(&[("a", rsa(RSA_1), Algorithm::RS256)]);
+    let node = issuer.node().await;
+    let key = key(&node, &["users:write"], None).await;
+    let token_of = |subject: &str| token(&rsa(RSA_1), Algorithm::RS256, "a", &claims(subject, json!({ "preferred_username": "alice" })));
+    let alice = me(&node, &token_of("42")).await.expect("let in");
+    let gone = by(&node, &key, None, "DELETE", &format!("/v1/users/{}", alice["user"].as_str().unwrap()), Value::Null).await;
+    assert_eq!(gone.0, 204, "{gone:?}");
+    eventually("the deletion is done", SOON, || async { node.log().contains("an account was deleted") }).await;
+    // Neither by a token that the issuer makes afterwards, nor by its server.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(me(&node, &token_of("42")).await.expect_err("refused"), Code::TokenRevoked);
+    let made = by(&node, &key, None, "POST", "/v1/users", json!({ "name": "alice", "external_id": "42" })).await;
+    assert_eq!((made.0, made.1["code"].as_str()), (409, Some("conflict")), "{made:?}");
+    // Somebody else there is somebody else here, under another name.
+    let other = me(&node, &token_of("43")).await.expect("let in");
+    assert!(other["user"] != alice["user"] && other["name"] == "alice-2", "{other}");
+}
+
+#[actix_rt::test]
 async fn a_bot_answers_messages_and_a_repeated_event_makes_no_second_answer() {
     let node = TestNode::builder().set("outbound.allowed_ranges", "127.0.0.0/8").set("webhooks.retry_first_ms", 50).start().await;
     let embedder = key(&node, &["users:write", "rooms:write", "messages:write"], None).await;

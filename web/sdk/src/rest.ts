@@ -27,6 +27,10 @@ export interface Profile {
   display_name?: string;
   avatar_url?: string;
   status?: string;
+  /** A program and no person. */
+  bot?: boolean;
+  /** What is left of an account that was deleted. */
+  deleted?: boolean;
   last_seen?: Millis;
 }
 export interface Me extends Profile {
@@ -129,6 +133,8 @@ interface Extra {
   headers?: Record<string, string>;
   /** Nobody has to be signed in. */
   open?: boolean;
+  /** Longest wait for this answer, if not the usual one. */
+  timeoutMs?: number;
 }
 
 const part = encodeURIComponent;
@@ -141,19 +147,28 @@ export class Rest {
     this.#fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
   }
 
+  /** The same server, with this token. */
+  with(token: TokenProvider): Rest {
+    return new Rest({ ...this.options, token });
+  }
+
   /** Any call. The answer is what the server sent, or undefined when it sent nothing. */
   async call<R>(method: Method, path: string, extra: Extra = {}): Promise<R> {
     const { token } = this.options;
     if (extra.open || !token) return this.#once<R>(method, path, extra);
+    const used = await token({ fresh: false });
     try {
-      return await this.#once<R>(method, path, extra, await token({ fresh: false }));
+      return await this.#once<R>(method, path, extra, used);
     } catch (e) {
-      if (!(e instanceof HubbubError) || e.code !== "token_expired") throw e;
-      return this.#once<R>(method, path, extra, await token({ fresh: true }));
+      if (!(e instanceof HubbubError) || (e.code !== "token_expired" && e.code !== "token_revoked")) throw e;
+      const other = await token({ fresh: true });
+      if (other === used) throw e;
+      return this.#once<R>(method, path, extra, other);
     }
   }
 
-  async #once<R>(method: Method, path: string, { body, query, headers }: Extra, token?: string): Promise<R> {
+  async #once<R>(method: Method, path: string, extra: Extra, token?: string): Promise<R> {
+    const { body, query, headers } = extra;
     const asked = new URLSearchParams(Object.entries(query ?? {}).flatMap(([k, v]) => (v === undefined ? [] : [[k, String(v)]])));
     const { timeoutMs = 15_000, cookie } = this.options;
     let response: Response;
@@ -161,7 +176,7 @@ export class Rest {
     try {
       response = await this.#fetch(`${this.#url}/v1${path}${asked.size ? `?${asked}` : ""}`, {
         method,
-        signal: AbortSignal.timeout(timeoutMs),
+        signal: AbortSignal.timeout(extra.timeoutMs ?? timeoutMs),
         credentials: cookie ? "include" : "same-origin",
         headers: {
           accept: "application/json",
@@ -218,15 +233,16 @@ export class Rest {
   updateMe(body: { display_name?: string; avatar_url?: string; status?: string }): Promise<Me> {
     return this.call("PATCH", "/me", { body });
   }
-  /** Signs the other devices out. */
+  /** Signs everything else out and closes all sockets. Call it within `Tokens.replace`, which takes the new session in. */
   changePassword(old: string, next: string): Promise<Session> {
-    return this.call("PUT", "/me/password", { body: { old, new: next } });
+    return this.call("PUT", "/me/password", { body: { old, new: next, ...(this.options.cookie ? { cookie: true } : {}) } });
   }
+  /** A mail with a link goes there; the address counts once it was followed (`verifyEmail`). */
   setEmail(email: string, password: string): Promise<void> {
     return this.call("PUT", "/me/email", { body: { email, password } });
   }
-  removeEmail(): Promise<void> {
-    return this.call("DELETE", "/me/email");
+  removeEmail(password = ""): Promise<void> {
+    return this.call("DELETE", "/me/email", { body: { password } });
   }
   devices(page: PageAsk = {}): Promise<Page<Device>> {
     return this.call("GET", "/me/devices", { query: page });
@@ -243,11 +259,13 @@ export class Rest {
   removeTotp(password: string, code: string): Promise<void> {
     return this.call("DELETE", "/me/totp", { body: { password, code } });
   }
-  deleteMe(password: string): Promise<void> {
-    return this.call("DELETE", "/me", { body: { password } });
+  /** Deletes the account for good; `code`: of the second factor, if there is one. */
+  deleteMe(password: string, code?: string): Promise<void> {
+    return this.call("DELETE", "/me", { body: { password, ...(code === undefined ? {} : { code }) } });
   }
-  exportMe(): Promise<unknown> {
-    return this.call("GET", "/me/export");
+  /** Everything of one's own, to keep. It may be large and take minutes. */
+  exportMe(timeoutMs = 900_000): Promise<unknown> {
+    return this.call("GET", "/me/export", { timeoutMs });
   }
 
   // Others.
@@ -459,6 +477,7 @@ export interface TokensOptions {
 export class Tokens {
   session: Session | undefined;
   #renewing: Promise<Session> | undefined;
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(
     private readonly rest: Rest,
@@ -481,9 +500,30 @@ export class Tokens {
     return (await this.#renewing).access_token;
   };
 
-  async #renew(had: Session | undefined): Promise<Session> {
+  /**
+   * A call that ends the session and opens another, such as `changePassword`. Renewals, of other tabs too, wait for it: the sockets that it
+   * closes come back with the new session.
+   */
+  async replace(call: (rest: Rest) => Promise<Session>): Promise<Session> {
+    const token = await this.token({ fresh: false });
+    return this.#alone(async () => {
+      const session = await call(this.rest.with(() => token));
+      this.begin(session);
+      return session;
+    });
+  }
+
+  /** One at a time, over all tabs where the browser has locks. */
+  #alone(work: () => Promise<Session>): Promise<Session> {
     const locks = globalThis.navigator?.locks;
-    const work = async (): Promise<Session> => {
+    if (locks) return locks.request(this.options.name ?? "hubbub-tokens", work) as Promise<Session>;
+    const done = this.#last.then(work);
+    this.#last = done.catch(() => undefined);
+    return done;
+  }
+
+  #renew(had: Session | undefined): Promise<Session> {
+    return this.#alone(async () => {
       // Another tab did it while this one waited, and told `begin`.
       if (this.session && this.session !== had && this.session.expires - Date.now() > EARLY_MS) return this.session;
       try {
@@ -497,7 +537,6 @@ export class Tokens {
         }
         throw e;
       }
-    };
-    return locks ? await locks.request(this.options.name ?? "hubbub-tokens", work) : work();
+    });
   }
 }

@@ -36,6 +36,42 @@ test("what the server refuses is its code; what does not answer is unreachable",
   await expect(new Rest({ url: "http://127.0.0.1:1" }).vapid()).rejects.toMatchObject({ code: "unreachable", retry: "later" });
 });
 
+test("a new password keeps this page signed in, whoever asks for a token meanwhile, and nobody else", async () => {
+  let asked: (string | Promise<string>)[] = [];
+  const open = new Rest({
+    url: server.url,
+    fetch: (input, init) => {
+      // As a socket does that is closed while the answer is on its way.
+      if (String(input).endsWith("/me/password")) asked = Array.from({ length: 3 }, () => tokens.token({ fresh: true }));
+      return fetch(input, init);
+    },
+  });
+  const session = await open.register({ name: "carol", password: PASSWORD });
+  const other = await open.login({ name: "carol", password: PASSWORD });
+  const ended: string[] = [];
+  const tokens = new Tokens(open, { session, ended: (e) => ended.push(e.code) });
+  const rest = new Rest({ url: server.url, token: tokens.token });
+  const changed = await tokens.replace((api) => api.changePassword(PASSWORD, "another horse altogether"));
+  expect([changed.device, asked.length]).toEqual([session.device, 3]);
+  expect([...new Set(await Promise.all(asked))]).toEqual([changed.access_token]);
+  expect((await rest.devices()).items.map((d) => [d.device, d.current])).toEqual([[session.device, true]]);
+  await expect(open.refresh(other.refresh_token)).rejects.toMatchObject({ retry: "never" });
+  expect(ended).toEqual([]);
+});
+
+test("one's account: devices, an export, a farewell", async () => {
+  const open = new Rest({ url: server.url });
+  const tokens = new Tokens(open, { session: await open.register({ name: "dave", password: PASSWORD, device: "phone" }) });
+  const rest = new Rest({ url: server.url, token: tokens.token });
+  const tablet = await open.login({ name: "dave", password: PASSWORD, device: "tablet" });
+  await rest.revokeDevice(tablet.device);
+  expect((await rest.devices()).items).toMatchObject([{ name: "phone", current: true }]);
+  expect(await rest.exportMe()).toMatchObject({ account: { name: "dave" }, complete: true });
+  await expect(rest.deleteMe("not the password")).rejects.toMatchObject({ code: "bad_credentials" });
+  await rest.deleteMe(PASSWORD);
+  await expect(open.login({ name: "dave", password: PASSWORD })).rejects.toMatchObject({ code: "bad_credentials" });
+});
+
 const answers = (...all: [number, string][]) => {
   const asked: [string, RequestInit][] = [];
   const fetch = vi.fn(async (url: string, init: RequestInit) => {
