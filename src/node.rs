@@ -27,7 +27,7 @@ use crate::http::tls::Tls;
 use crate::http::{Api, NodePort, NodeStatus, Outside};
 use crate::outbound::Outbound;
 use crate::protocol::entry::{Caller, RoomKind};
-use crate::protocol::ids::{DeviceId, RoomId, UserId};
+use crate::protocol::ids::{DeviceId, RoomId, Seq, UserId};
 use crate::protocol::ops::{self, PresencePush, Request};
 use crate::push::Pushes;
 use crate::storage::Store;
@@ -324,8 +324,8 @@ impl NodePort for Port {
     async fn presence(&self, users: &[UserId]) -> Vec<PresencePush> {
         self.node.router.presences(users).await
     }
-    async fn ask(&self, caller: Caller, request: Request) -> Result<ops::Ok, ApiError> {
-        crate::actors::asking::ask(&self.node, caller, request).await
+    async fn ask_at(&self, caller: Caller, request: Request, head: Option<Seq>) -> Result<ops::Ok, ApiError> {
+        crate::actors::asking::ask(&self.node, caller, request, head).await
     }
     fn status(&self) -> NodeStatus {
         // What the store says of itself is read by who asks for health, each in the words meant for them.

@@ -62,6 +62,8 @@ pub struct Ask {
     pub reply: Reply,
     /// The filter has seen it.
     pub screened: bool,
+    /// Only if this is the room's head, numbered entries included: what the request was decided on by who asks is still so.
+    pub only_at: Option<Seq>,
 }
 
 /// What reaches a room.
@@ -351,6 +353,10 @@ impl Room {
         let Phase::Ready(ready) = &mut self.phase else { return Next::Wait(RoomMsg::Ask(ask)) };
         if self.lines.holds(&ask) {
             self.lines.push(ask);
+            return Next::Done;
+        }
+        if ask.only_at.is_some_and(|head| head != ready.log.head()) {
+            ask.reply.send(Err(ApiError::new(Code::PreconditionFailed, "something happened in the room since you read it; read it again")));
             return Next::Done;
         }
         let user = ask.caller.user;
