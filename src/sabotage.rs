@@ -1,7 +1,7 @@
 //! Breaks one promise at a time, so that `make prove` can show that the promise's test then fails.
 //!
 //! Only in builds with the cargo feature `sabotage`, and only the one that `HUBBUB_SABOTAGE` names. Without the feature
-//! [`is`] is a constant `false` and nothing of this is in the binary.
+//! [`is`] is a constant `false` and nothing of this is in the binary. Unit tests may break one on their own thread.
 
 /// The promises that can be broken, and where. `make prove` reads this list from `hubbub sabotage-list`.
 pub const ALL: &[(&str, &str)] = &[
@@ -17,19 +17,62 @@ pub const ALL: &[(&str, &str)] = &[
     ("forget_push", "P1: what was owed outside a room when the process was killed is not made up for"),
     ("accept_expired", "P8: expired tokens are accepted"),
     ("no_membership_check", "P8: everybody may read everything"),
+    ("adopt_as_is", "P1: a takeover counts as committed what it finds, without writing it again"),
+    ("old_epoch_rewrite", "P2: a takeover writes what it finds again under its old epoch"),
+    ("no_chain", "P3: a takeover takes whatever follows, also behind a newer row"),
+    ("ascending_pieces", "P1: a takeover writes what it finds again row by row from below"),
+    ("early_check", "P1: a check counts for what became durable after it began"),
+    ("head_before_cas", "P1: a takeover reads the log before it has its epoch"),
+    ("downward_tail", "P1: a takeover reads the bucket of the base after those above it"),
+    ("skip_rewrite", "P2: after a write in doubt a room goes on with the next seq"),
+    ("no_token", "P2: a node that does not know whether its claim won takes it that it did"),
+    ("same_epoch_restart", "P3: a room that starts again goes on under its old epoch"),
+    ("coalesced_reader", "P2: a reader joins a read that began before it knew the head"),
 ];
 
 /// Whether the promise `name` is to be broken.
-#[cfg(feature = "sabotage")]
+#[cfg(any(feature = "sabotage", test))]
 pub fn is(name: &str) -> bool {
+    by_name(name) || by_test(name)
+}
+
+/// Whether the promise `name` is to be broken.
+#[cfg(not(any(feature = "sabotage", test)))]
+#[inline(always)]
+pub const fn is(_name: &str) -> bool {
+    false
+}
+
+#[cfg(feature = "sabotage")]
+fn by_name(name: &str) -> bool {
     static WHICH: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     debug_assert!(ALL.iter().any(|(n, _)| *n == name), "unknown sabotage {name}");
     WHICH.get_or_init(|| std::env::var("HUBBUB_SABOTAGE").unwrap_or_default()) == name
 }
-
-/// Whether the promise `name` is to be broken.
-#[cfg(not(feature = "sabotage"))]
-#[inline(always)]
-pub const fn is(_name: &str) -> bool {
+#[cfg(all(test, not(feature = "sabotage")))]
+fn by_name(_name: &str) -> bool {
     false
+}
+
+#[cfg(test)]
+thread_local! {
+    static BROKEN: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
+}
+#[cfg(test)]
+fn by_test(name: &str) -> bool {
+    BROKEN.get() == Some(name)
+}
+#[cfg(all(feature = "sabotage", not(test)))]
+fn by_test(_name: &str) -> bool {
+    false
+}
+
+/// Breaks the promise `name`, if any, on this thread while `work` runs: for unit tests of pure code, which need no other build.
+#[cfg(test)]
+pub fn with<T>(name: Option<&'static str>, work: impl FnOnce() -> T) -> T {
+    assert!(name.is_none_or(|name| ALL.iter().any(|(n, _)| *n == name)), "unknown sabotage {name:?}");
+    let was = BROKEN.replace(name);
+    let done = work();
+    BROKEN.set(was);
+    done
 }

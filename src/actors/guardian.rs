@@ -319,6 +319,8 @@ impl Guardian {
                 if settled {
                     self.unsettled.remove(&room);
                 } else {
+                    let node = &self.local.node;
+                    node.claims.deactivate(node.router.shard(room), room, false);
                     self.unsettled.insert(room);
                     let pause = if panicked { self.panicked(child) } else { LOAD_AGAIN };
                     self.rebuild_room(room, pause);

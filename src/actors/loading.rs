@@ -4,13 +4,15 @@ use super::applier::Applicable;
 use super::node::{NodeContext, now_ms};
 use super::reading::{self, in_time};
 use super::room::{old_of, place_of};
-use crate::cluster::chain;
+use crate::cluster::Mono;
+use crate::cluster::takeover::{Step, TakeOver};
 use crate::protocol::entry::{Body, Entry, RoomKind};
-use crate::protocol::ids::{ClientId, Epoch, Millis, RoomId, Seq, UserId, bucket_of};
+use crate::protocol::ids::{ClientId, Epoch, Millis, RoomId, Seq, UserId};
 use crate::protocol::policy::Place;
 use crate::protocol::roomlog::{Need, Old, Recent, RoomLog, Settings, WINDOW, concerned};
-use crate::storage::{Append, LogRow, Result, RoomRow, StorageError, derive};
+use crate::storage::{Result, RoomRow, StorageError, derive};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Memberships per read.
 const MEMBERS_PAGE: usize = 1_000;
@@ -63,34 +65,37 @@ async fn readable_head(node: &NodeContext, room: RoomId) -> Result<Seq> {
     Ok(stored.max(applied).max(node.claims.committed(room)))
 }
 
-/// Rules 3 and 4: an epoch of one's own first, then the tail, then the chain above the base again under that epoch.
+/// Carries a takeover's steps out. Gives the room's epoch and its committed head.
 async fn take_over(node: &NodeContext, room: RoomId) -> Result<(Epoch, Seq)> {
-    let shard = node.router.shard(room);
-    let known = node.claims.committed(room);
-    let mut epoch = in_time(node.claims.activate(shard, room, Epoch(0))).await?;
-    let mut takeover = chain::takeover(&in_time(node.store.tail(room)).await?, known);
-    if takeover.highest >= epoch {
-        epoch = in_time(node.claims.activate(shard, room, takeover.highest)).await?;
-        takeover = chain::takeover(&in_time(node.store.tail(room)).await?, known);
+    let (shard, started) = (node.router.shard(room), Instant::now());
+    let now = || Mono(started.elapsed().as_millis() as u64);
+    let pause = |ms| tokio::time::sleep(Duration::from_millis(ms));
+    let (mut take, mut step) = TakeOver::begin(now(), room, shard, node.claims.committed(room));
+    let mut epoch = Epoch(0);
+    loop {
+        step = match step {
+            Step::Activate(above) => {
+                let granted = in_time(node.claims.activate(shard, room, above)).await;
+                epoch = *granted.as_ref().unwrap_or(&epoch);
+                take.activated(granted)
+            }
+            Step::Read => take.read(in_time(node.store.tail(room)).await),
+            Step::Write(append, after) => {
+                pause(after).await;
+                let written = tokio::time::timeout(reading::READ_TIMEOUT, node.store.append(append)).await;
+                take.written(now(), written.unwrap_or_else(|_| Err(StorageError::InDoubt("the append did not end in time".into()))))
+            }
+            Step::Check(after) => {
+                pause(after).await;
+                take.checked(now(), node.claims.check(shard, room, epoch).await)
+            }
+            Step::Done { epoch, head } => {
+                node.claims.note_committed(room, head);
+                return Ok((epoch, head));
+            }
+            Step::GiveUp(why) => return Err(why),
+        };
     }
-    let head = takeover.base + takeover.adopt.len() as u64;
-    if takeover.adopt.is_empty() || crate::sabotage::is("reuse_seq") {
-        return Ok((epoch, if crate::sabotage::is("reuse_seq") { takeover.base } else { head }));
-    }
-    let base = takeover.base;
-    let mut rows: Vec<LogRow> = takeover.adopt.into_iter().map(|row| LogRow { epoch, committed: base, ..row }).collect();
-    // One atomic batch per partition, the higher bucket first.
-    while let Some(last) = rows.last() {
-        let bucket = bucket_of(last.seq);
-        let at = rows.partition_point(|r| bucket_of(r.seq) < bucket);
-        let part = rows.split_off(at);
-        in_time(node.store.append(Append { room, shard, rows: part, mark_unapplied: true, new_bucket: true })).await?;
-    }
-    if !in_time(node.claims.check(shard, room, epoch)).await? {
-        return Err(StorageError::InDoubt("the shard has another owner".into()));
-    }
-    node.claims.note_committed(room, head);
-    Ok((epoch, head))
 }
 
 async fn state(node: &NodeContext, room: RoomId, head: Seq) -> Result<(RoomLog, RoomRow, Vec<Applicable>)> {

@@ -8,22 +8,22 @@
 //! Bounds: `rooms.waiting_max` requests wait, more are refused with `busy`; an idle room is passivated after `rooms.idle_ms`.
 
 use super::applier::{self, Applicable};
-use super::delivery::{self, Deliver};
+use super::delivery;
 use super::guardian::{Child, ChildGuard, GuardianMsg, Local};
 use super::loading::{self, Loaded};
 use super::node::{NodeContext, now_ms};
 use super::reading;
 use super::router::{Answer, Reply, Verdict};
 use super::screening::{self, Lines};
-use crate::bus::{Envelope, Framed, FramedEntry};
+use crate::bus::{Envelope, Framed};
+use crate::cluster::append::Appends;
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::{Body, Caller, Entry, RoomKind};
-use crate::protocol::ids::{BUCKET_ENTRIES, ClientId, Epoch, MessageId, Millis, RoomId, Seq, UserId, bucket_of};
+use crate::protocol::ids::{BUCKET_ENTRIES, ClientId, Epoch, MessageId, Millis, RoomId, Seq, UserId};
 use crate::protocol::ops::{Create, MoveCursor, Push, Request, TypingPush};
 use crate::protocol::policy::{Act, Place, allows};
 use crate::protocol::roomlog::{self, Bounds, Decision, Link, Need, Old, Recent, RoomLog};
-use crate::storage::{Append, LogRow, MemberRow, StorageError, record};
-use crate::telemetry::metrics;
+use crate::storage::{LogRow, MemberRow, StorageError, record};
 use actix::prelude::*;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -31,15 +31,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
+mod appending;
 mod coming;
 mod faults;
 mod lines;
 
+use appending::Batch;
 pub use faults::storage_error;
 
 /// Ids older than this are given back: an id says roughly when its message was sent.
 const IDS_KEPT: Duration = Duration::from_secs(1);
-/// Encoded bytes of one append at most (ownership.md, "batch size").
+/// Encoded bytes of one append at most (they ride in one write of a partition).
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// After the last append the head is told once more, so that a lost envelope is noticed though nothing follows it.
 const SETTLED: Duration = Duration::from_millis(500);
@@ -60,6 +62,8 @@ pub struct Ask {
     pub reply: Reply,
     /// The filter has seen it.
     pub screened: bool,
+    /// Only if this is the room's head, numbered entries included: what the request was decided on by who asks is still so.
+    pub only_at: Option<Seq>,
 }
 
 /// What reaches a room.
@@ -128,22 +132,14 @@ impl RoomMsg {
     }
 }
 
-struct Batch {
-    entries: Vec<Applicable>,
-    replies: Vec<(Reply, Recent)>,
-    since: Instant,
-}
-
 /// A loaded room.
 struct Ready {
     log: RoomLog,
     /// The members, for delivery; made anew only when they change.
     members: delivery::Members,
     epoch: Epoch,
-    writing: Option<Batch>,
-    /// Durable, waits for its epoch check (and, with it, the batch after it).
-    checking: Option<Batch>,
-    durable: Option<Batch>,
+    /// What is on its way into the log.
+    appends: Appends<Batch>,
     ids: VecDeque<u64>,
     ids_at: Instant,
     asking_ids: bool,
@@ -177,6 +173,7 @@ pub struct Room {
     lines: Lines,
     stopping: bool,
     asked_to_stop: bool,
+    started: Instant,
     active: Instant,
     /// The head that was last told to those who follow.
     told: Seq,
@@ -196,6 +193,7 @@ impl Room {
             lines: Lines::default(),
             stopping: false,
             asked_to_stop: false,
+            started: now,
             active: now,
             told: 0,
             appended: now,
@@ -229,9 +227,7 @@ impl Room {
                     log: loaded.log,
                     members,
                     epoch: loaded.epoch,
-                    writing: None,
-                    checking: None,
-                    durable: None,
+                    appends: Appends::new(loaded.epoch, head),
                     ids: VecDeque::new(),
                     ids_at: Instant::now(),
                     asking_ids: false,
@@ -302,7 +298,7 @@ impl Room {
             let full = rows.len() >= self.local.node.config.rooms.batch_max || bytes >= BATCH_BYTES_MAX;
             let next = ready.log.head() + 1;
             let bucket_end = !rows.is_empty() && next.is_multiple_of(BUCKET_ENTRIES);
-            if ready.finding || ready.subscribing || ready.writing.is_some() || full || bucket_end {
+            if ready.finding || ready.subscribing || ready.appends.is_writing() || full || bucket_end {
                 self.queue.push_front(msg);
                 break;
             }
@@ -342,157 +338,6 @@ impl Room {
         }
     }
 
-    fn append(&mut self, rows: Vec<LogRow>, batch: Batch, ctx: &mut Context<Self>) {
-        let Phase::Ready(ready) = &mut self.phase else { return };
-        let first = rows[0].seq;
-        let append = Append {
-            room: self.room,
-            shard: self.local.node.router.shard(self.room),
-            mark_unapplied: !std::mem::replace(&mut ready.marked, true),
-            new_bucket: first == 1 || bucket_of(first) != bucket_of(first - 1),
-            rows,
-        };
-        metrics().append_batch_rows.observe(append.rows.len() as f64);
-        let epoch = ready.epoch;
-        if crate::sabotage::is("ack_early") {
-            let mut early = Batch { entries: batch.entries.clone(), replies: Vec::new(), since: batch.since };
-            for (reply, recent) in batch.replies {
-                reply.send(Ok(Answer::entry(&recent)));
-            }
-            early.replies = Vec::new();
-            ready.writing = Some(early);
-        } else {
-            ready.writing = Some(batch);
-        }
-        let store = self.local.node.store.clone();
-        let write = async move {
-            if crate::sabotage::is("ack_early") {
-                // On a fast disk the append would nearly always win the race that this sabotage is about.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            match tokio::time::timeout(APPEND_TIMEOUT, store.append(append)).await {
-                Ok(result) => result,
-                Err(_) => Err(StorageError::InDoubt("the append did not end in time".into())),
-            }
-        };
-        ctx.spawn(write.into_actor(self).map(move |result, me, ctx| me.written(epoch, result, ctx)));
-    }
-
-    fn written(&mut self, epoch: Epoch, result: Result<(), StorageError>, ctx: &mut Context<Self>) {
-        let Phase::Ready(ready) = &mut self.phase else { return };
-        if ready.epoch != epoch {
-            return; // an append of the life before the last load
-        }
-        match result {
-            Ok(()) => {
-                let Some(batch) = ready.writing.take() else { return };
-                match &mut ready.durable {
-                    Some(durable) => {
-                        durable.entries.extend(batch.entries);
-                        durable.replies.extend(batch.replies);
-                    }
-                    None => ready.durable = Some(batch),
-                }
-                self.check(ctx);
-                self.pump(ctx);
-            }
-            Err(error) => self.fail(storage_error(error), ctx),
-        }
-    }
-
-    /// Begins the epoch check of everything that is durable, unless one is under way: that one began too early to count.
-    fn check(&mut self, ctx: &mut Context<Self>) {
-        let Phase::Ready(ready) = &mut self.phase else { return };
-        if ready.checking.is_some() {
-            return;
-        }
-        let Some(batch) = ready.durable.take() else { return };
-        ready.checking = Some(batch);
-        let (node, epoch, room) = (self.local.node.clone(), ready.epoch, self.room);
-        let check = async move { reading::in_time(node.claims.check(node.router.shard(room), room, epoch)).await };
-        ctx.spawn(check.into_actor(self).map(move |result, me, ctx| me.checked(epoch, result, ctx)));
-    }
-
-    fn checked(&mut self, epoch: Epoch, result: Result<bool, StorageError>, ctx: &mut Context<Self>) {
-        let Phase::Ready(ready) = &mut self.phase else { return };
-        if ready.epoch != epoch {
-            return;
-        }
-        match result {
-            Ok(true) => {
-                if let Some(batch) = ready.checking.take() {
-                    self.committed(batch);
-                }
-                self.check(ctx);
-                self.pump(ctx);
-            }
-            Ok(false) => {
-                tracing::warn!("a room lost its shard and steps down");
-                self.fail(storage_error(StorageError::InDoubt("the shard has another owner".into())), ctx);
-            }
-            Err(_) => {
-                // A failed check is repeated, never assumed.
-                if let Some(batch) = ready.checking.take() {
-                    let later = ready.durable.take();
-                    ready.durable = Some(match later {
-                        None => batch,
-                        Some(later) => Batch {
-                            entries: batch.entries.into_iter().chain(later.entries).collect(),
-                            replies: batch.replies.into_iter().chain(later.replies).collect(),
-                            since: batch.since,
-                        },
-                    });
-                }
-                ctx.run_later(Duration::from_millis(100), |me, ctx| me.check(ctx));
-            }
-        }
-    }
-
-    fn committed(&mut self, batch: Batch) {
-        let Phase::Ready(ready) = &mut self.phase else { return };
-        let Some(last) = batch.entries.last().map(|(e, _)| e.seq) else { return };
-        ready.log.commit(last);
-        self.local.node.claims.note_committed(self.room, last);
-        self.appended = Instant::now();
-        metrics().append_duration_seconds.observe(batch.since.elapsed().as_secs_f64());
-        for (reply, recent) in batch.replies {
-            reply.send(Ok(Answer::entry(&recent)));
-        }
-        for (entry, _) in &batch.entries {
-            metrics().entries_appended_total.of(entry.body.kind()).inc();
-        }
-        if self.local.is_followed(self.room) {
-            let framed: Arc<[FramedEntry]> = batch.entries.iter().map(|(e, _)| Arc::new(Framed::new(e.clone()))).collect();
-            self.local.fan_out(self.room, || Envelope::Entries { room: self.room, entries: framed.clone() });
-        }
-        if batch.entries.iter().any(|(e, _)| matches!(e.body, Body::Member(_) | Body::Room(_))) {
-            ready.members = members_of(&ready.log);
-        }
-        let entries = batch.entries.iter().map(|(e, _)| e.clone()).collect();
-        self.local.delivery.do_send(Deliver { room: self.room, entries, members: ready.members.clone() });
-        let waiting: Vec<RoomMsg> = ready.on_commit.extract_if(.., |(seq, _)| *seq <= last).map(|(_, msg)| msg).collect();
-        self.put_back(waiting);
-        self.apply(batch.entries);
-    }
-
-    /// An append failed, is in doubt, or the shard is lost: answer, forget, load again under a new activation.
-    fn fail(&mut self, error: ApiError, ctx: &mut Context<Self>) {
-        if let Phase::Ready(ready) = std::mem::replace(&mut self.phase, Phase::Loading) {
-            let ready = *ready;
-            let unknown = || ApiError::new(Code::Unknown, "it is not known whether this was stored; send it again with the same client id");
-            for batch in [ready.checking, ready.durable].into_iter().flatten() {
-                batch.replies.into_iter().for_each(|(reply, _)| reply.send(Err(unknown())));
-            }
-            for (reply, _) in ready.writing.into_iter().flat_map(|b| b.replies) {
-                reply.send(Err(error.clone()));
-            }
-            for (_, msg) in ready.on_commit {
-                self.queue.push_back(msg);
-            }
-        }
-        self.load(ctx);
-    }
-
     fn decide(&mut self, msg: RoomMsg, ctx: &mut Context<Self>) -> Next {
         match msg {
             RoomMsg::Ask(ask) => self.ask(ask, ctx),
@@ -511,6 +356,10 @@ impl Room {
         let Phase::Ready(ready) = &mut self.phase else { return Next::Wait(RoomMsg::Ask(ask)) };
         if self.lines.holds(&ask) {
             self.lines.push(ask);
+            return Next::Done;
+        }
+        if ask.only_at.is_some_and(|head| head != ready.log.head()) {
+            ask.reply.send(Err(ApiError::new(Code::PreconditionFailed, "something happened in the room since you read it; read it again")));
             return Next::Done;
         }
         let user = ask.caller.user;
@@ -678,13 +527,7 @@ impl Room {
 
     fn is_quiet(&self) -> bool {
         let Phase::Ready(ready) = &self.phase else { return matches!(self.phase, Phase::ReadOnly(..)) && self.queue.is_empty() };
-        self.queue.is_empty()
-            && self.lines.is_empty()
-            && ready.writing.is_none()
-            && ready.checking.is_none()
-            && ready.durable.is_none()
-            && !ready.finding
-            && !ready.subscribing
+        self.queue.is_empty() && self.lines.is_empty() && ready.appends.is_settled() && !ready.finding && !ready.subscribing
     }
 
     fn end_if_done(&mut self, ctx: &mut Context<Self>) {
@@ -694,6 +537,7 @@ impl Room {
         self.stopping = false;
         let Phase::Ready(ready) = &self.phase else { return ctx.stop() };
         let (node, room, head) = (self.local.node.clone(), self.room, ready.log.committed());
+        let shard = node.router.shard(room);
         let (applying, delivery) = (self.local.applier.clone(), self.local.delivery.clone());
         let end = async move {
             // Everything applied, then a marker: the next life finds a clean tail, and readers need no owner.
@@ -710,7 +554,7 @@ impl Room {
             if let Err(error) = &marked {
                 tracing::warn!(%error, "no marker could be written for a room that ends; its next start reads more");
             }
-            node.claims.deactivate(room, marked.is_ok());
+            node.claims.deactivate(shard, room, marked.is_ok());
             applied && marked.is_ok()
         };
         ctx.spawn(end.into_actor(self).map(|settled, me, ctx| {

@@ -139,7 +139,7 @@ mod tests {
 
     fn ask(user: u64, request: Request) -> Box<Ask> {
         let caller = Caller { user: UserId(user), device: DeviceId(1) };
-        Box::new(Ask { caller, request, reply: Reply::task().0, screened: false })
+        Box::new(Ask { caller, request, reply: Reply::task().0, screened: false, only_at: None })
     }
     fn edit(text: &str) -> Request {
         Request::Edit(EditMessage { room: RoomId(1), seq: 3, text: text.into(), mentions: Vec::new(), cid: ClientId::fresh(), since: 0 })

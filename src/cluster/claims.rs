@@ -1,145 +1,246 @@
-//! A node's claims on shards: which epoch it holds, and the check that makes an append committed.
+//! A node's claims on shards: the pure [`ShardCore`]s of this process, with the store behind them and those who wait in front.
 //!
-//! Ownership rules 1, 2 and 6: an epoch is this node's only if *its own* compare-and-set answered "applied"; every start of a
-//! room's actor takes a new activation; a check is a read of the epoch cell that began after the append was durable.
+//! What may be decided is decided there (ownership rules 1, 2 and 6); here the store is asked, and answers find whoever waits for them.
+//! What the store is asked runs to its end, or its time limit, whoever went away meanwhile: others may wait for the same.
 //! The activation counters live here, outside the rooms, so that a rebuilt room never writes under its predecessor's epoch.
 
+use super::shard::{CLAIM_MS_MAX, Do, In, Placed, Raised, Refusal, ShardCore, Verdict};
+use super::{Mono, NodeId, Placement};
 use crate::protocol::ids::{Epoch, RoomId, Seq, Shard};
-use crate::storage::{EpochCell, Ownership, StorageError};
+use crate::storage::{Ownership, StorageError};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
-/// Locks that claims on shards are spread over.
-const CLAIMING: usize = 64;
-/// Compare-and-sets that somebody else may win before a claim gives up.
-const CLAIM_TRIES: u32 = 8;
+/// Locks that shards are spread over.
+const LOCKS: usize = 64;
 
-#[derive(Clone, Copy)]
-struct Claim {
-    cell: EpochCell,
-    activations: u32,
+/// What the rest of the node, and other nodes, are to be told of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// The room must end at once: its shard is another's.
+    StepDown(RoomId, Epoch),
+    /// The room should finish what is in flight, mark its head and end.
+    Finish(RoomId),
+    /// This node owns the shard under this epoch.
+    Owned(u64),
+    /// This node gave the shard away, to that one.
+    Released(NodeId, u64),
 }
 
-/// This node's claims.
-pub struct Claims {
+/// Who is told. Called under a lock: it passes on and returns.
+pub type Listener = Box<dyn Fn(Shard, Told) + Send + Sync>;
+
+struct Slot {
+    core: ShardCore,
+    /// Who waits for an activation, in the order in which they are granted.
+    activating: HashMap<RoomId, Vec<oneshot::Sender<Result<Epoch, Refusal>>>>,
+    checking: HashMap<(RoomId, Epoch), Vec<oneshot::Sender<Verdict>>>,
+}
+
+struct Inner {
     store: Arc<dyn Ownership>,
-    held: Mutex<HashMap<Shard, Claim>>,
-    /// One claim on a shard at a time: two rooms of this process that start at once must not take the shard from each other.
-    claiming: [tokio::sync::Mutex<()>; CLAIMING],
-    /// The activation that counts now, of every room that is started.
-    active: Mutex<HashMap<RoomId, Epoch>>,
+    placement: Arc<dyn Placement>,
+    started: Instant,
+    slots: [Mutex<HashMap<Shard, Slot>>; LOCKS],
+    listener: OnceLock<Listener>,
     /// Committed heads that this process knows for a fact (rule 8) and no marker in the store says yet: rows tell only of the head
     /// *before* them, so without this a room that cannot be written would hide its last acknowledged entries.
     committed: Mutex<HashMap<RoomId, Seq>>,
 }
 
+/// This node's claims.
+#[derive(Clone)]
+pub struct Claims(Arc<Inner>);
+
 impl Claims {
     /// No claim yet: a process that restarts takes new epochs.
-    pub fn new(store: Arc<dyn Ownership>) -> Self {
-        Claims {
+    pub fn new(store: Arc<dyn Ownership>, placement: Arc<dyn Placement>) -> Self {
+        Claims(Arc::new(Inner {
             store,
-            held: Mutex::new(HashMap::new()),
-            claiming: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
-            active: Mutex::new(HashMap::new()),
-            committed: Mutex::new(HashMap::new()),
-        }
+            placement,
+            started: Instant::now(),
+            slots: std::array::from_fn(|_| Mutex::default()),
+            listener: OnceLock::new(),
+            committed: Mutex::default(),
+        }))
+    }
+
+    /// Who is told of what happens to shards. The first call counts.
+    pub fn listen(&self, listener: Listener) {
+        let _ = self.0.listener.set(listener);
     }
 
     /// A fresh writer's epoch for one start of a room's actor, higher than `above`; takes the shard first when this process has not
     /// yet, or when its activations are used up. From now on checks of the room's older activations fail.
     pub async fn activate(&self, shard: Shard, room: RoomId, above: Epoch) -> Result<Epoch, StorageError> {
-        if let Some(epoch) = self.next_activation(shard, room, above) {
-            return Ok(epoch);
+        let (tx, rx) = oneshot::channel();
+        self.0.feed(shard, In::Activate { room, above }, |slot| slot.activating.entry(room).or_default().push(tx));
+        match rx.await {
+            Ok(Ok(epoch)) => Ok(epoch),
+            Ok(Err(refusal)) => Err(refused(refusal)),
+            Err(_) => Err(StorageError::Busy("the node stops")),
         }
-        let _claiming = self.claiming[shard.0 as usize % CLAIMING].lock().await;
-        for _ in 0..CLAIM_TRIES {
-            // Another room of this process may have claimed the shard meanwhile.
-            if let Some(epoch) = self.next_activation(shard, room, above) {
-                return Ok(epoch);
-            }
-            let was = self.store.epoch(shard).await?;
-            let next = EpochCell { epoch: was.epoch.max(above.shard_epoch()) + 1, token: rand::random() };
-            if self.store.raise_epoch(shard, was, next).await? {
-                self.held.lock().insert(shard, Claim { cell: next, activations: 0 });
-            }
-        }
-        Err(StorageError::Busy("the shard's owner is being changed"))
     }
 
-    /// The next activation under the claim that is held, if it is above `above`; the room's older ones count no more.
-    fn next_activation(&self, shard: Shard, room: RoomId, above: Epoch) -> Option<Epoch> {
-        let mut held = self.held.lock();
-        let claim = held.get_mut(&shard)?;
-        claim.activations += 1;
-        if claim.activations >= 1 << Epoch::ACTIVATION_BITS {
-            held.remove(&shard);
-            return None;
-        }
-        let epoch = Epoch::new(claim.cell.epoch, claim.activations);
-        (epoch > above).then(|| {
-            self.active.lock().insert(room, epoch);
-            epoch
-        })
+    /// Whether a writer with this epoch still owns the shard, by a read that begins now or, when one is running, after it. `Lost` is final.
+    pub async fn check(&self, shard: Shard, room: RoomId, epoch: Epoch) -> Verdict {
+        let (tx, rx) = oneshot::channel();
+        self.0.feed(shard, In::Check { room, epoch }, |slot| slot.checking.entry((room, epoch)).or_default().push(tx));
+        rx.await.unwrap_or(Verdict::Again)
     }
 
-    /// Whether a writer with this epoch still owns the shard, by a read that begins now. False is final: step down.
-    pub async fn check(&self, shard: Shard, room: RoomId, epoch: Epoch) -> Result<bool, StorageError> {
-        if self.active.lock().get(&room) != Some(&epoch) {
-            return Ok(false);
-        }
-        let Some(mine) = self.held.lock().get(&shard).map(|c| c.cell).filter(|c| c.epoch == epoch.shard_epoch()) else {
-            return Ok(false);
-        };
-        let now = self.store.epoch(shard).await?;
-        if now != mine {
-            // Somebody raised it: this claim is over, also for the shard's other rooms. A newer one of this process is not.
-            let mut held = self.held.lock();
-            if held.get(&shard).is_some_and(|c| c.cell == mine) {
-                held.remove(&shard);
-            }
-        }
-        Ok(now == mine && self.active.lock().get(&room) == Some(&epoch))
+    /// Whether the shard was this node's for sure within the last `ms`: else a check comes before a decision on rights (P8).
+    pub fn is_sure(&self, shard: Shard, ms: u64) -> bool {
+        let now = self.0.now();
+        self.0.slots[shard.0 as usize % LOCKS].lock().get(&shard).is_some_and(|slot| slot.core.is_sure(now, ms))
+    }
+
+    /// The epoch under which this node owns the shard.
+    pub fn owned(&self, shard: Shard) -> Option<u64> {
+        self.0.slots[shard.0 as usize % LOCKS].lock().get(&shard)?.core.owned().map(|cell| cell.epoch)
+    }
+
+    /// The placement of a shard is another now.
+    pub fn placed(&self, shard: Shard, placed: Placed) {
+        self.0.feed(shard, In::Placed(placed), |_| {});
+    }
+
+    /// The shard's epoch is at least this: another node says so.
+    pub fn saw(&self, shard: Shard, epoch: u64) {
+        self.0.feed(shard, In::Saw(epoch), |_| {});
     }
 
     /// Everything of the room up to `head` is committed.
     pub fn note_committed(&self, room: RoomId, head: Seq) {
-        let mut committed = self.committed.lock();
+        let mut committed = self.0.committed.lock();
         let known = committed.entry(room).or_default();
         *known = head.max(*known);
     }
 
     /// The committed head, as far as this process knows; 0 when it does not.
     pub fn committed(&self, room: RoomId) -> Seq {
-        self.committed.lock().get(&room).copied().unwrap_or(0)
+        self.0.committed.lock().get(&room).copied().unwrap_or(0)
     }
 
     /// The room's actor has ended; `marked`: the store says where.
-    pub fn deactivate(&self, room: RoomId, marked: bool) {
-        self.active.lock().remove(&room);
+    pub fn deactivate(&self, shard: Shard, room: RoomId, marked: bool) {
         if marked {
-            self.committed.lock().remove(&room);
+            self.0.committed.lock().remove(&room);
         }
+        self.0.feed(shard, In::Ended(room), |_| {});
     }
 
     /// Forgets the claims on all shards: the next activation takes new epochs (after the store was reopened).
     pub fn forget(&self) {
-        self.held.lock().clear();
+        for slots in &self.0.slots {
+            slots.lock().values_mut().for_each(|slot| slot.core.forget());
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> StorageError {
+    StorageError::Busy(match refusal {
+        Refusal::NotMine => "another node should own the shard",
+        Refusal::Moving(_) => "the shard is being handed over",
+        Refusal::NotClaimed => "the shard's owner is being changed",
+        Refusal::Busy => "too many rooms wait for their shard",
+    })
+}
+
+impl Inner {
+    fn now(&self) -> Mono {
+        Mono(self.started.elapsed().as_millis() as u64)
+    }
+
+    fn blank(&self, shard: Shard) -> Slot {
+        let owner = self.placement.owner(shard);
+        let placed = if owner == self.placement.me() { Placed::Mine } else { Placed::At(owner) };
+        Slot { core: ShardCore::new(placed), activating: HashMap::new(), checking: HashMap::new() }
+    }
+
+    /// Gives an input to a shard's core and carries out what follows; `first` notes who waits, before anything can be answered.
+    fn feed(self: &Arc<Self>, shard: Shard, what: In, first: impl FnOnce(&mut Slot)) {
+        let mut slots = self.slots[shard.0 as usize % LOCKS].lock();
+        let slot = slots.entry(shard).or_insert_with(|| self.blank(shard));
+        first(slot);
+        for what in slot.core.step(self.now(), what) {
+            match what {
+                Do::Granted(room, epoch) => slot.activated(room, Ok(epoch)),
+                Do::Refused(room, why) => slot.activated(room, Err(why)),
+                Do::Verdict(room, epoch, verdict) => {
+                    for waiting in slot.checking.remove(&(room, epoch)).into_iter().flatten() {
+                        let _ = waiting.send(verdict);
+                    }
+                }
+                Do::StepDown(room, epoch) => self.tell(shard, Told::StepDown(room, epoch)),
+                Do::Finish(room) => self.tell(shard, Told::Finish(room)),
+                Do::Announce(epoch) => self.tell(shard, Told::Owned(epoch)),
+                Do::Release(to, epoch) => self.tell(shard, Told::Released(to, epoch)),
+                Do::Read(..) | Do::Raise(..) | Do::Check(..) => drop(tokio::spawn(self.clone().ask(shard, what))),
+            }
+        }
+    }
+
+    fn tell(&self, shard: Shard, told: Told) {
+        if let Some(listener) = self.listener.get() {
+            listener(shard, told);
+        }
+    }
+
+    /// Asks the store, and gives the core the answer.
+    async fn ask(self: Arc<Self>, shard: Shard, what: Do) {
+        let limit = Duration::from_millis(CLAIM_MS_MAX);
+        let answer = match what {
+            Do::Read(ticket) => {
+                let cell = tokio::time::timeout(limit, self.store.epoch(shard)).await;
+                In::Read(ticket, cell.ok().and_then(Result::ok), rand::random())
+            }
+            Do::Check(ticket) => {
+                let cell = tokio::time::timeout(limit, self.store.epoch(shard)).await;
+                In::Checked(ticket, cell.ok().and_then(Result::ok))
+            }
+            Do::Raise(ticket, was, next) => match tokio::time::timeout(limit, self.store.raise_epoch(shard, was, next)).await {
+                Ok(Ok(true)) => In::Raised(ticket, Raised::Applied),
+                Ok(Ok(false)) => In::Raised(ticket, Raised::Refused),
+                Ok(Err(_)) | Err(_) => In::Raised(ticket, Raised::Unknown),
+            },
+            _ => return,
+        };
+        self.feed(shard, answer, |_| {});
+    }
+}
+
+impl Slot {
+    fn activated(&mut self, room: RoomId, granted: Result<Epoch, Refusal>) {
+        let Some(waiting) = self.activating.get_mut(&room) else { return };
+        if !waiting.is_empty() {
+            let _ = waiting.remove(0).send(granted);
+        }
+        if waiting.is_empty() {
+            self.activating.remove(&room);
+        }
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::Alone;
     use super::*;
     use crate::protocol::ids::Millis;
-    use crate::storage::Result;
+    use crate::storage::{EpochCell, Result};
     use async_trait::async_trait;
-    use futures_util::future::join_all;
+    use futures_util::future::{FutureExt, join_all};
 
     /// Cells in memory; every call lets others go first.
     #[derive(Default)]
-    struct Cells(Mutex<HashMap<Shard, EpochCell>>);
+    struct Cells {
+        cells: Mutex<HashMap<Shard, EpochCell>>,
+        reads: std::sync::atomic::AtomicUsize,
+    }
 
     #[async_trait]
     impl Ownership for Cells {
@@ -147,13 +248,14 @@ mod tests {
             1
         }
         async fn epoch(&self, shard: Shard) -> Result<EpochCell> {
+            self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             tokio::task::yield_now().await;
-            Ok(self.0.lock().get(&shard).copied().unwrap_or_default())
+            Ok(self.cells.lock().get(&shard).copied().unwrap_or_default())
         }
         async fn raise_epoch(&self, shard: Shard, was: EpochCell, next: EpochCell) -> Result<bool> {
             tokio::task::yield_now().await;
             let raised = {
-                let mut cells = self.0.lock();
+                let mut cells = self.cells.lock();
                 let cell = cells.entry(shard).or_default();
                 *cell == was && {
                     *cell = next;
@@ -175,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn rooms_that_start_at_once_do_not_take_the_shard_from_each_other() {
         let cells = Arc::new(Cells::default());
-        let claims = Claims::new(cells.clone());
+        let claims = Claims::new(cells.clone(), Arc::new(Alone));
         let start = |n: u64| {
             let claims = &claims;
             async move {
@@ -187,7 +289,7 @@ mod tests {
         };
         let epochs = join_all((0..8).map(start)).await;
         for (n, epoch) in epochs.iter().enumerate() {
-            assert!(claims.check(SHARD, RoomId(n as u64), *epoch).await.unwrap(), "room {n}: {epoch:?}");
+            assert_eq!(claims.check(SHARD, RoomId(n as u64), *epoch).await, Verdict::Passed, "room {n}: {epoch:?}");
         }
         assert_eq!(cells.epoch(SHARD).await.unwrap().epoch, 1, "claimed once");
     }
@@ -195,22 +297,43 @@ mod tests {
     #[tokio::test]
     async fn a_shard_that_another_took_is_claimed_anew_above_it() {
         let cells = Arc::new(Cells::default());
-        let (mine, other) = (Claims::new(cells.clone()), Claims::new(cells));
+        let (mine, other) = (Claims::new(cells.clone(), Arc::new(Alone)), Claims::new(cells, Arc::new(Alone)));
         let first = mine.activate(SHARD, RoomId(1), Epoch(0)).await.unwrap();
         let theirs = other.activate(SHARD, RoomId(1), Epoch(0)).await.unwrap();
-        assert!(theirs > first && !mine.check(SHARD, RoomId(1), first).await.unwrap());
-        assert!(other.check(SHARD, RoomId(1), theirs).await.unwrap());
+        assert!(theirs > first);
+        assert_eq!(mine.check(SHARD, RoomId(1), first).await, Verdict::Lost);
+        assert_eq!(other.check(SHARD, RoomId(1), theirs).await, Verdict::Passed);
+        assert!(mine.activate(SHARD, RoomId(1), Epoch(0)).await.is_err(), "who lost a shard does not take it back at once");
+        tokio::time::sleep(Duration::from_millis(300)).await;
         let again = mine.activate(SHARD, RoomId(1), Epoch(0)).await.unwrap();
-        assert!(again > theirs && mine.check(SHARD, RoomId(1), again).await.unwrap());
+        assert!(again > theirs);
+        assert_eq!(mine.check(SHARD, RoomId(1), again).await, Verdict::Passed);
     }
 
     #[tokio::test]
     async fn an_older_activation_of_a_room_does_not_count() {
-        let claims = Claims::new(Arc::new(Cells::default()));
+        let claims = Claims::new(Arc::new(Cells::default()), Arc::new(Alone));
         let old = claims.activate(SHARD, RoomId(1), Epoch(0)).await.unwrap();
         let new = claims.activate(SHARD, RoomId(1), Epoch(0)).await.unwrap();
-        assert!(!claims.check(SHARD, RoomId(1), old).await.unwrap() && claims.check(SHARD, RoomId(1), new).await.unwrap());
+        assert_eq!(claims.check(SHARD, RoomId(1), old).await, Verdict::Lost);
+        assert_eq!(claims.check(SHARD, RoomId(1), new).await, Verdict::Passed);
         let above = Epoch::new(9, 0);
         assert!(claims.activate(SHARD, RoomId(1), above).await.unwrap() > above);
+    }
+
+    #[tokio::test]
+    async fn one_check_serves_all_who_asked_before_it_began_and_is_carried_out_whoever_went_away() {
+        let cells = Arc::new(Cells::default());
+        let claims = Claims::new(cells.clone(), Arc::new(Alone));
+        let mut epochs = Vec::new();
+        for n in 0..100 {
+            epochs.push(claims.activate(SHARD, RoomId(n), Epoch(0)).await.unwrap());
+        }
+        let before = cells.reads.load(std::sync::atomic::Ordering::Relaxed);
+        // The first asks and goes away; its read must not take the others with it.
+        assert!(claims.check(SHARD, RoomId(0), epochs[0]).now_or_never().is_none());
+        let all = join_all((0..100).map(|n| claims.check(SHARD, RoomId(n), epochs[n as usize]))).await;
+        assert!(all.iter().all(|verdict| *verdict == Verdict::Passed));
+        assert_eq!(cells.reads.load(std::sync::atomic::Ordering::Relaxed) - before, 2, "one for the first, one for all others");
     }
 }

@@ -1,15 +1,40 @@
 //! Who owns what. Alone, a node is a cluster of one: the same traits, answered in process.
 //!
-//! Safety does not rest on anything here but [`claims`]: the log store's epoch cells decide who may commit.
+//! Everything here but [`claims`] is pure: inputs in, effects out, no clock and no I/O, so that a simulator runs it through a thousand faults.
+//! [`membership`] is who is there, [`placement`] who should own what, [`view`] both together; [`shard`] is a shard's life at a node,
+//! [`takeover`] how a room is taken over, [`append`] how its batches are committed, [`chain`] which rows count.
+//! Safety rests on the log store's epoch cells alone.
 
 use crate::protocol::ids::Shard;
 
+pub mod append;
 pub mod chain;
 pub mod claims;
+pub mod membership;
+pub mod placement;
+pub mod shard;
+pub mod takeover;
+pub mod view;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod simulation;
 
 /// A node of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u32);
+
+/// Milliseconds of a monotonic clock of this process. Compared with nobody else's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mono(pub u64);
+
+impl Mono {
+    /// Milliseconds from `earlier` to this; 0 when it is not earlier.
+    pub fn since(self, earlier: Mono) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
 
 /// Which node should own a shard. A hint: when it is wrong the epoch cell refuses, and nothing is lost.
 pub trait Placement: Send + Sync + 'static {

@@ -52,7 +52,7 @@ use crate::config::Config;
 use crate::error::{ApiError, Code};
 use crate::outbound::Outbound;
 use crate::protocol::entry::{Caller, RoomKind};
-use crate::protocol::ids::{DeviceId, RoomId, UserId};
+use crate::protocol::ids::{DeviceId, RoomId, Seq, UserId};
 use crate::protocol::ops::{self, PresencePush, Request};
 use crate::push::Pushes;
 use crate::storage::Store;
@@ -143,7 +143,11 @@ pub trait NodePort: Send + Sync {
     /// What users are now; those who are not connected may be left out.
     async fn presence(&self, users: &[UserId]) -> Vec<PresencePush>;
     /// Answers a request as a socket would (`actors::asking`).
-    async fn ask(&self, caller: Caller, request: Request) -> Result<ops::Ok, ApiError>;
+    async fn ask(&self, caller: Caller, request: Request) -> Result<ops::Ok, ApiError> {
+        self.ask_at(caller, request, None).await
+    }
+    /// The same, only if `head` (when there is one) is still the room's head; else [`Code::PreconditionFailed`].
+    async fn ask_at(&self, caller: Caller, request: Request, head: Option<Seq>) -> Result<ops::Ok, ApiError>;
     /// How it is.
     fn status(&self) -> NodeStatus;
     /// Makes an actor panic (`dev.faults`); false when there is none of that name and id.

@@ -44,6 +44,7 @@ pub struct NewReport {
     /// The user, where it is no message.
     user: Option<UserId>,
     /// Why: 1 to 1,000 characters.
+    #[schema(min_length = 1, max_length = 1000, pattern = r"\S")]
     reason: String,
 }
 

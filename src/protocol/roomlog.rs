@@ -514,7 +514,7 @@ impl RoomLog {
                 may(Act::Send)?;
                 for seq in send.reply_to.iter().chain(&send.thread) {
                     if *seq == 0 || *seq > self.head {
-                        return Err(Halt::Refuse(ApiError::new(Code::Invalid, format!("there is no message {seq} to answer"))));
+                        return Err(Halt::Refuse(ApiError::new(Code::Conflict, format!("there is no message {seq} to answer"))));
                     }
                 }
                 self.pause(caller)?;
@@ -583,7 +583,7 @@ impl RoomLog {
                 if r.until.is_none_or(|until| until > caller.now) {
                     Ok(())
                 } else {
-                    Err(Halt::Refuse(ApiError::new(Code::Invalid, "until: the mute would be over already")))
+                    Err(Halt::Refuse(ApiError::new(Code::Conflict, "until: the mute would be over already")))
                 }
             }
             Request::Unmute(r) => {
@@ -607,7 +607,9 @@ impl RoomLog {
             }
             Request::Transfer(r) => {
                 self.check(caller, Act::Transfer)?;
-                self.member(r.user)?;
+                if !matches!(self.other(r.user)?.standing, Standing::Member(_)) {
+                    return Err(Halt::Refuse(ApiError::new(Code::Conflict, "a room is given to one of its members only")));
+                }
                 if r.user == caller.user {
                     return Err(Halt::Refuse(ApiError::new(Code::Conflict, "the room is yours already")));
                 }

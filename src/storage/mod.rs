@@ -17,9 +17,11 @@ pub mod copying;
 pub mod derive;
 pub mod directory;
 pub mod embedded;
+pub mod joining;
 pub mod record;
 pub mod records;
 pub mod retention;
+pub mod tailing;
 
 pub use records::{RecordWrite, Records, Table};
 

@@ -43,9 +43,9 @@ impl Room {
             ready.subscribing = false;
             match result {
                 Err(StorageError::InDoubt(why)) => {
-                    let error = storage_error(StorageError::InDoubt(why));
-                    asked.refuse(error.clone());
-                    return me.fail(error, ctx);
+                    let why = StorageError::InDoubt(why);
+                    asked.refuse(storage_error(why.clone()));
+                    return me.fail(why, ctx);
                 }
                 Ok(()) => {
                     ready.log.subscribed(who, role);

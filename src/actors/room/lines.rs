@@ -9,7 +9,7 @@ use std::time::Instant;
 
 impl Room {
     pub(super) fn is_writing(&self) -> bool {
-        matches!(&self.phase, Phase::Ready(ready) if ready.writing.is_some())
+        matches!(&self.phase, Phase::Ready(ready) if ready.appends.is_writing())
     }
 
     pub(super) fn enqueue(&mut self, msg: RoomMsg) {
@@ -31,7 +31,7 @@ impl Room {
         };
         let known = ready.log.place(user).is_some() && !ready.log.standing_in_flight(user);
         // What was searched is for the request at the front of the queue.
-        if ready.writing.is_none() || ready.log.kind().is_none() || !known || ready.searched.is_some() {
+        if !ready.appends.is_writing() || ready.log.kind().is_none() || !known || ready.searched.is_some() {
             return Some(msg);
         }
         match self.decide(msg, ctx) {

@@ -33,7 +33,6 @@ export function Account() {
 function Email({ me, onChange }: { me: Me; onChange: () => void }) {
   const t = useT();
   const chat = useChat();
-  const say = useSay();
   const [sent, setSent] = useState(false);
   return (
     <>
@@ -50,7 +49,11 @@ function Email({ me, onChange }: { me: Me; onChange: () => void }) {
         <Field label={t("account.address")} name="email" type="email" autoComplete="email" required hint={t("door.emailHint")} />
         <Field label={t("door.password")} name="password" type="password" autoComplete="current-password" required />
       </Ask>
-      {me.email && <div className="button-row"><Button onClick={() => void chat.rest.removeEmail().then(onChange, say)}>{t("account.removeEmail")}</Button></div>}
+      {me.email && (
+        <Ask label={t("account.removeEmail")} kind="danger" submit={(d) => chat.rest.removeEmail(String(d.get("password"))).then(onChange)}>
+          <Field label={t("door.password")} name="password" type="password" autoComplete="current-password" required />
+        </Ask>
+      )}
     </>
   );
 }

@@ -65,9 +65,10 @@ describe("nothing that could run is ever drawn", () => {
 
   test("long hostile text is read quickly", () => {
     for (const text of ["*".repeat(16_000), "[".repeat(16_000), "**a ".repeat(4_000), "`".repeat(16_001), "> ".repeat(8_000), "_a".repeat(8_000), "https://".repeat(2_000), "```\n".repeat(4_001)]) {
-      const begun = performance.now();
+      // By the processor's time: how long it takes depends on what else runs.
+      const begun = process.cpuUsage();
       html(text);
-      expect(performance.now() - begun).toBeLessThan(1_500);
+      expect(process.cpuUsage(begun).user / 1_000, text.slice(0, 8)).toBeLessThan(1_000);
     }
   });
 });

@@ -23,6 +23,8 @@ export type Block =
 const DEPTH_MAX = 6;
 /** How far a closing mark is looked for. */
 const SPAN_MAX = 4_000;
+/** How many marks that do not close are passed by on the way. */
+const PASSED_MAX = 50;
 
 const FENCE = /^\s{0,3}```([\w+#.-]{0,30})\s*$/;
 const BULLET = /^\s{0,3}[-*+]\s+(.*)$/;
@@ -179,7 +181,8 @@ function closing(text: string, from: number, mark: string, before: string): numb
   const under = mark[0] === "_";
   if (/\s/.test(text[from] ?? " ") || (under && WORD.test(before))) return -1;
   const limit = Math.min(text.length, from + SPAN_MAX);
-  for (let end = text.indexOf(mark, from); end >= 0 && end < limit; end = text.indexOf(mark, end + 1)) {
+  let passed = 0;
+  for (let end = text.indexOf(mark, from); end >= 0 && end < limit && passed < PASSED_MAX; end = text.indexOf(mark, end + 1), passed++) {
     const after = text[end + mark.length] ?? "";
     const inDouble = mark.length === 1 && (after === mark || text[end - 1] === mark);
     if (end === from || /\s/.test(text[end - 1] ?? " ") || inDouble || (under && WORD.test(after))) continue;
