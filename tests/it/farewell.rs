@@ -44,6 +44,8 @@ async fn a_deleted_account_is_gone_and_its_rooms_know() {
     let group = room(&mut a, "group", &[&bob, &carol]).await;
     let direct = room(&mut a, "direct", &[&bob]).await;
     let alone = room(&mut a, "channel", &[]).await;
+    let archived = room(&mut a, "group", &[&bob]).await;
+    call(&node, "PATCH", &format!("/v1/rooms/{archived}"), &alice.token, json!({ "archived": true })).await.done(200);
     for room in [&group, &direct, &alone] {
         send(&mut a, room, "remember me").await;
     }
@@ -68,6 +70,8 @@ async fn a_deleted_account_is_gone_and_its_rooms_know() {
     let ids: Vec<&str> = members["members"].as_array().unwrap().iter().map(|m| m["user"].as_str().unwrap()).collect();
     assert!(ids.len() == 2 && !ids.contains(&alice.id.to_string().as_str()), "{members}");
     assert_eq!(members["members"].as_array().unwrap().iter().filter(|m| m["role"] == "owner").count(), 1);
+    let left = call(&node, "GET", &format!("/v1/rooms/{archived}"), &bob.token, Value::Null).await.done(200);
+    assert_eq!((&left["archived"], &left["members"], &left["role"]), (&json!(true), &json!(1), &json!("owner")), "{left}");
     // What she wrote stays, by nobody who can be found.
     let history = b.ask("history", json!({ "room": direct })).await;
     assert!(history.to_string().contains("remember me"), "{history}");

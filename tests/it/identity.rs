@@ -590,4 +590,7 @@ async fn without_mail_a_link_is_refused_and_nothing_else() {
     }
     let change = call(&node, "PUT", "/v1/me/password", &alice.token, json!({ "old": PASSWORD, "new": NEW })).await;
     change.done(200);
+    let with_address = json!({ "name": "bob", "password": PASSWORD, "email": "bob@example.org" });
+    assert_eq!(call(&node, "POST", "/v1/auth/register", "", with_address).await.refused(), (403, "forbidden".into()));
+    call(&node, "POST", "/v1/auth/register", "", json!({ "name": "bob", "password": PASSWORD })).await.done(201);
 }
