@@ -61,14 +61,9 @@ pub fn draft(user: UserId, request: &Request) -> Option<Draft> {
             attachments: send.attachments.clone(),
             data: send.data.clone(),
         }),
-        Request::Edit(edit) => Some(Draft {
-            room: edit.room,
-            user,
-            edits: Some(edit.seq),
-            text: edit.text.clone(),
-            attachments: Vec::new(),
-            data: None,
-        }),
+        Request::Edit(edit) => {
+            Some(Draft { room: edit.room, user, edits: Some(edit.seq), text: edit.text.clone(), attachments: Vec::new(), data: None })
+        }
         _ => None,
     }
 }

@@ -214,7 +214,8 @@ impl Reports {
         for (key, value) in page {
             let report: Report = records::decode(&value)?;
             if report.resolution.is_none_or(|r| r.at < oldest) {
-                removed += usize::from(self.store.replace_record(Table::Report, State::Resolved.partition(), &key, Some(value), None).await?);
+                removed +=
+                    usize::from(self.store.replace_record(Table::Report, State::Resolved.partition(), &key, Some(value), None).await?);
             }
         }
         Ok(removed)

@@ -3,8 +3,8 @@
 use crate::actors::screening::{Draft, Filter, Screened};
 use crate::config::{self, FilterDown};
 use crate::error::{ApiError, Code};
-use crate::protocol::entry::Attachment;
 use crate::outbound::{Call, HeaderMap, HeaderName, HeaderValue, Method, Outbound, SIGNATURE, Url, header, sign};
+use crate::protocol::entry::Attachment;
 use crate::telemetry::metrics;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -75,7 +75,14 @@ pub(super) fn of(config: &config::Config) -> Result<Option<Arc<dyn Filter>>, Str
 
 impl WebFilter {
     async fn ask(&self, draft: &Draft) -> Result<Answer, String> {
-        let question = Question { room: draft.room, user: draft.user, edits: draft.edits, text: &draft.text, attachments: &draft.attachments, data: draft.data.as_deref() };
+        let question = Question {
+            room: draft.room,
+            user: draft.user,
+            edits: draft.edits,
+            text: &draft.text,
+            attachments: &draft.attachments,
+            data: draft.data.as_deref(),
+        };
         let body = serde_json::to_vec(&question).map_err(|e| e.to_string())?;
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

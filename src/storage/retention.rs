@@ -62,7 +62,9 @@ pub async fn purge(store: &dyn Store, default_s: u64, now: Millis, rows_max: usi
                         left -= removed.min(left);
                     }
                     // One room whose rows cannot be read keeps them; the others are not kept for it.
-                    Err(error @ super::StorageError::Damaged(_)) => tracing::warn!(%error, %room, "a room's old entries could not be removed"),
+                    Err(error @ super::StorageError::Damaged(_)) => {
+                        tracing::warn!(%error, %room, "a room's old entries could not be removed")
+                    }
                     Err(error) => return Err(error),
                 }
             }
