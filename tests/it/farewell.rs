@@ -1,9 +1,7 @@
 //! Farewells over HTTP, against a real node: accounts that are deleted, by themselves and by others, what is left of them, and what one
 //! takes along.
 
-use super::identity::{
-    Answered, NEW, PASSWORD, call, code, counts, hubbub, login, mfa_token, text, with_email, with_totp,
-};
+use super::identity::{Answered, NEW, PASSWORD, call, code, counts, hubbub, login, mfa_token, text, with_email, with_totp};
 use super::support::{RawSocket, SOON, TestNode, TestUser, eventually};
 use serde_json::{Value, json};
 
