@@ -98,6 +98,11 @@ const FORMS: &[(&str, &str)] = &[
                 "members": {"minItems": 1, "maxItems": 1}}}]"#,
     ),
     (
+        "Forgotten",
+        r#"[{"required": ["name"], "properties": {"name": {"type": "string"}, "email": {"type": "null"}}},
+            {"required": ["email"], "properties": {"email": {"type": "string"}, "name": {"type": "null"}}}]"#,
+    ),
+    (
         "NewReport",
         r#"[{"required": ["room", "seq"],
                 "properties": {"room": {"type": "string"}, "seq": {"type": "integer"}, "user": {"type": "null"}}},
