@@ -14,6 +14,7 @@ use crate::actors::screening::Filter;
 use crate::actors::sequencer::{IdSource, Sequencer};
 use crate::actors::session::{Admitted, Gate};
 use crate::actors::telling::Telling;
+use crate::actors::unreached::{self, Unreached};
 use crate::actors::webhooks::{self, Hooked};
 use crate::auth::tokens::Tokens;
 use crate::bus::{Envelope, InProcess, UserEvent};
@@ -26,7 +27,7 @@ use crate::http::tls::Tls;
 use crate::http::{Api, NodePort, NodeStatus, Outside};
 use crate::outbound::Outbound;
 use crate::protocol::entry::{Caller, RoomKind};
-use crate::protocol::ids::{DeviceId, RoomId, UserId};
+use crate::protocol::ids::{DeviceId, RoomId, Seq, UserId};
 use crate::protocol::ops::{self, PresencePush, Request};
 use crate::push::Pushes;
 use crate::storage::Store;
@@ -192,6 +193,7 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside, fi
         ids: IdSource::default(),
         hubs: Hubs::default(),
         pushes,
+        unreached: Unreached::default(),
         consequences: OnceLock::new(),
         outbound,
         webhooks,
@@ -220,8 +222,12 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside, fi
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
-    for index in 0..config.push.threads {
-        push_worker::launch(&Arbiter::new().handle(), node.clone(), index, config.push.threads);
+    for index in 0..config.push.threads as usize {
+        let thread = Arbiter::new().handle();
+        if index == 0 {
+            unreached::launch(&thread, node.clone());
+        }
+        push_worker::launch(&thread, node.clone(), index);
     }
     node.router.start((0..threads).map(|_| Guardian::launch(&Arbiter::new().handle(), node.clone())).collect());
     node
@@ -324,8 +330,8 @@ impl NodePort for Port {
     async fn presence(&self, users: &[UserId]) -> Vec<PresencePush> {
         self.node.router.presences(users).await
     }
-    async fn ask(&self, caller: Caller, request: Request) -> Result<ops::Ok, ApiError> {
-        crate::actors::asking::ask(&self.node, caller, request).await
+    async fn ask_at(&self, caller: Caller, request: Request, head: Option<Seq>) -> Result<ops::Ok, ApiError> {
+        crate::actors::asking::ask(&self.node, caller, request, head).await
     }
     fn status(&self) -> NodeStatus {
         // What the store says of itself is read by who asks for health, each in the words meant for them.
@@ -337,6 +343,7 @@ impl NodePort for Port {
             "presence" => self.node.router.panic(Child::Presence(UserId(id))),
             "sequencer" => self.node.ids.panic(),
             "hub" => self.node.hubs.each(|| HubMsg::Panic),
+            "webhooks" => self.node.webhooks.panic(),
             "session" => self.node.hubs.each(|| HubMsg::PanicSession(UserId(id))),
             _ => return false,
         }

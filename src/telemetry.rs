@@ -22,13 +22,14 @@ use std::sync::atomic::Ordering;
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Names of the actors that can be restarted.
-pub const ACTORS: &[&str] = &["room", "presence", "sequencer", "session", "hub", "delivery", "applier", "guardian", "link", "push_worker"];
+pub const ACTORS: &[&str] =
+    &["room", "presence", "sequencer", "session", "hub", "delivery", "applier", "guardian", "link", "push_worker", "webhooks"];
 /// Why a socket is refused before it is one.
 pub const REFUSALS: &[&str] =
     &["connections_max", "per_address", "unauthenticated", "rate_limited", "draining", "origin", "subprotocol", "handshake"];
 /// Why a connection is dropped before its first request.
 const ARRIVALS: &[&str] = &["proxy_header", "tls", "timeout"];
-const FILTER_ANSWERS: &[&str] = &["pass", "change", "refuse", "down"];
+const FILTER_ANSWERS: &[&str] = &["pass", "change", "refuse", "down", "busy"];
 const RELOADS: &[&str] = &["reloaded", "refused"];
 /// What became of an attempt to sign in, register or renew.
 /// What became of an attempt to sign in, register or renew.
@@ -43,7 +44,7 @@ pub const OUTBOUND_RESULTS: &[&str] = &["2xx", "3xx", "4xx", "5xx", "refused", "
 pub const PUSH_ATTEMPTS: &[&str] = &["sent", "later", "gone", "refused"];
 /// How a notification was settled: sent, or no longer wanted, or not to be had.
 pub const PUSH_ENDS: &[&str] =
-    &["sent", "read", "deleted", "left", "level", "blocked", "unsubscribed", "signed_out", "expired", "gone", "refused"];
+    &["sent", "read", "deleted", "purged", "left", "level", "blocked", "unsubscribed", "signed_out", "expired", "gone", "refused"];
 const STANDINGS: &[&str] = &["unchanged", "catch_up", "joined", "left", "resync"];
 const STATUS_CLASSES: &[&str] = &["2xx", "3xx", "4xx", "5xx"];
 
@@ -157,6 +158,7 @@ metrics! {
     hub_backfills_total: Counter = Counter::default(), "Holes that hubs filled from the log";
     resumes_total: Labeled = Labeled::new("standing", STANDINGS.iter().copied()), "Rooms of resumes, by how they stood";
     hub_dropped_total: Counter = Counter::default(), "Envelopes dropped because too much waited for a hub (backfilled later)";
+    delivery_passed_over_total: Counter = Counter::default(), "Entries of which somebody could not be told, however often it was tried";
     delivery_dropped_total: Counter = Counter::default(), "Entries that delivery had no room for and read from the log later";
     offline_recipients_total: Counter = Counter::default(), "Recipients of messages who had no session";
     outbound_requests_total: Labeled = Labeled::new("result", OUTBOUND_RESULTS.iter().copied()), "Requests made to others (webhooks, push services, issuers)";

@@ -153,7 +153,7 @@ async fn create(node: &NodeContext, user: UserId, create: Create) -> Result<Succ
     create.members.sort_unstable();
     create.members.dedup();
     if create.kind == RoomKind::Direct && create.members.len() != 1 {
-        return Err(ApiError::new(Code::Invalid, "a direct room has exactly one other member"));
+        return Err(ApiError::new(Code::Conflict, "a direct room has exactly one other member, and that is not yourself"));
     }
     exists(node, &create.members).await?;
     for other in &create.members {

@@ -5,14 +5,16 @@
 //! starts, whatever is above it is read from the log and given again, so a consequence is idempotent by (room, seq). A room
 //! ends only when it is followed up to its head.
 //! Acknowledging and fan-out never wait for it. Entries wait here in memory up to [`HELD_MAX`]; those that find no place are let go
-//! and read from the log when their turn comes. A consequence that fails is tried again, with pauses, and holds up its room alone.
+//! and read from the log when their turn comes. A consequence that fails is tried again, with pauses, and holds up its room alone. Not for
+//! good: after [`PATIENCE`] failures the entries are given one by one, and a consequence that fails for one of them while the store takes
+//! writes is passed over for that entry, logged and counted.
 
 use super::applier::{Applier, Followed};
 use super::node::NodeContext;
 use super::reading;
 use crate::protocol::entry::Entry;
 use crate::protocol::ids::{RoomId, Seq, UserId};
-use crate::storage::{Result, StorageError};
+use crate::storage::{Result, StorageError, Table};
 use crate::telemetry::metrics;
 use actix::prelude::*;
 use async_trait::async_trait;
@@ -31,6 +33,8 @@ const CHUNK: u64 = 512;
 const ROOMS_AT_ONCE: usize = 32;
 /// How long a consequence may take for one chunk.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Failures in a row, about a minute, after which entries are given one by one.
+const PATIENCE: u32 = 12;
 /// The pause after a failure doubles from the first to the second.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -104,6 +108,8 @@ struct Following {
     /// It is being worked on, waits for its turn, or for the end of a pause.
     busy: bool,
     failures: u32,
+    /// Up to here entries are given one by one.
+    careful_to: Seq,
     finish: Option<oneshot::Sender<()>>,
     /// Tells the work of this life of the room from that of an earlier one.
     life: u64,
@@ -152,18 +158,23 @@ impl Delivery {
             let Some(room) = self.turns.pop_front() else { return };
             let Some(state) = self.rooms.get_mut(&room) else { continue };
             let (from, life, members) = (state.followed + 1, state.life, state.members.clone());
+            let careful = from <= state.careful_to;
+            let most = if careful { 1 } else { CHUNK };
             let held = match state.held.front() {
-                Some(first) if first.seq == from => state.held.drain(..state.held.len().min(CHUNK as usize)).collect(),
+                Some(first) if first.seq == from => state.held.drain(..state.held.len().min(most as usize)).collect(),
                 _ => Vec::new(),
             };
             self.held -= held.len();
             let before_held = state.held.front().map_or(state.head, |first| first.seq - 1);
-            let to = before_held.min(from + CHUNK - 1);
+            let to = before_held.min(from + most - 1);
             self.working += 1;
             let node = self.node.clone();
             let work = AssertUnwindSafe(async move {
                 let entries = if held.is_empty() { reading::entries(&node, room, from, to).await? } else { held };
-                follow(&node, Committed { room, entries, members }).await
+                // None: they are no longer kept. Of what is gone nobody is told.
+                let Some(last) = entries.last().map(|entry| entry.seq) else { return Ok(to) };
+                follow(&node, Committed { room, entries, members }, careful).await?;
+                Ok(last)
             })
             .catch_unwind();
             ctx.spawn(work.into_actor(self).map(move |result, me, ctx| me.worked(room, life, result, ctx)));
@@ -189,6 +200,9 @@ impl Delivery {
                     }
                     let pause = (PAUSE_MIN * (1 << state.failures.min(10))).min(PAUSE_MAX);
                     state.failures += 1;
+                    if state.failures >= PATIENCE {
+                        state.careful_to = state.followed + CHUNK;
+                    }
                     ctx.run_later(pause, move |me, ctx| {
                         if let Some(state) = me.rooms.get_mut(&room).filter(|s| s.life == life) {
                             state.busy = false;
@@ -202,18 +216,37 @@ impl Delivery {
     }
 }
 
-/// Gives the entries to every consequence; answers the last one's seq.
-async fn follow(node: &Arc<NodeContext>, committed: Committed) -> Result<Seq> {
-    let Some(last) = committed.entries.last().map(|e| e.seq) else {
-        return Err(StorageError::Failed("the log ends before the committed head".into()));
-    };
+/// Gives the entries to every consequence. `careful`: one entry, for which each has failed often enough to be passed over.
+async fn follow(node: &Arc<NodeContext>, committed: Committed, careful: bool) -> Result<()> {
     for consequence in node.consequences.get().into_iter().flatten() {
-        match tokio::time::timeout(TIMEOUT, consequence.carry_out(node, &committed)).await {
-            Ok(done) => done?,
-            Err(_) => return Err(StorageError::Failed(format!("{} took too long", consequence.name()).into())),
+        match carry_out(&**consequence, node, &committed).await {
+            Err(error) if careful && takes_writes(node).await => {
+                let seq = committed.entries.first().map(|entry| entry.seq);
+                tracing::error!(%error, room = %committed.room, seq, consequence = consequence.name(), "an entry is passed over");
+                metrics().delivery_passed_over_total.inc();
+            }
+            done => done?,
         }
     }
-    Ok(last)
+    Ok(())
+}
+
+async fn carry_out(consequence: &dyn Consequence, node: &Arc<NodeContext>, committed: &Committed) -> Result<()> {
+    let failed = |how: &str| Err(StorageError::Failed(format!("{} {how}", consequence.name()).into()));
+    let work = AssertUnwindSafe(consequence.carry_out(node, committed)).catch_unwind();
+    match tokio::time::timeout(TIMEOUT, work).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(_)) => {
+            metrics().actor_restarts_total.of("delivery").inc();
+            failed("panicked")
+        }
+        Err(_) => failed("took too long"),
+    }
+}
+
+/// Whether it is not the store that fails.
+async fn takes_writes(node: &NodeContext) -> bool {
+    reading::in_time(node.store.put_records(Table::PushJob, b"", Vec::new())).await.is_ok()
 }
 
 impl Actor for Delivery {
@@ -227,7 +260,7 @@ impl Handler<Begin> for Delivery {
         self.forget(room);
         self.lives += 1;
         let (held, life) = (VecDeque::new(), self.lives);
-        self.rooms.insert(room, Following { followed, head, held, members, busy: false, failures: 0, finish: None, life });
+        self.rooms.insert(room, Following { followed, head, held, members, busy: false, failures: 0, careful_to: 0, finish: None, life });
         self.wake(room, ctx);
     }
 }

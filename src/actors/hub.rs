@@ -60,6 +60,8 @@ pub struct Seat {
     pub addr: Addr<Session>,
     /// When the client was last heard.
     pub heard: Cell<Instant>,
+    /// What was sent to it before this has arrived: it was heard then. Its coming, until its first resume is done.
+    pub reached: Cell<Instant>,
     /// A ping is out since then.
     pub pinged: Cell<bool>,
     /// Until when somebody must be signed in: first the sign-in itself, then the token's end.
@@ -192,6 +194,8 @@ impl Hub {
             }
         }
         self.node.router.to_presence(user, PresenceMsg::Down { session: id });
+        let back = Duration::from_millis(self.node.config.presence.offline_debounce_ms);
+        self.node.unreached.ended(user, seat.reached.get(), back);
         let others: Vec<UserId> = seat.watching.take().into_iter().filter(|other| !self.watched(user, *other)).collect();
         for other in others {
             self.node.router.to_presence(other, PresenceMsg::Unwatch { watcher: user, hub: Some(self.index) });

@@ -33,5 +33,6 @@ pub mod screening;
 pub mod sequencer;
 pub mod session;
 pub mod telling;
+pub mod unreached;
 pub mod wanted;
 pub mod webhooks;

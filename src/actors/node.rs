@@ -5,6 +5,7 @@ use super::hub::{HubAddr, HubMsg};
 use super::router::Router;
 use super::screening::Filter;
 use super::sequencer::IdSource;
+use super::unreached::Unreached;
 use crate::bus::{Bus, Envelope};
 use crate::cluster::Placement;
 use crate::cluster::claims::Claims;
@@ -40,6 +41,8 @@ pub struct NodeContext {
     pub hubs: Hubs,
     /// Offline push.
     pub pushes: Arc<Pushes>,
+    /// Takes the ends of sessions.
+    pub unreached: Unreached,
     /// What follows from committed entries outside the rooms; set once, before the first room starts.
     pub consequences: OnceLock<Vec<Arc<dyn Consequence>>>,
     /// To the world outside.

@@ -4,12 +4,14 @@
 //! It reads the jobs of a shard in pages when they are due: a hint says so at once, and everything is looked through at the start and
 //! now and then, so a lost hint delays and loses nothing. Before an attempt it looks whether the notification is still wanted
 //! (`super::wanted`), then seals it (`crate::push::jobs`). In memory are at most [`READY_MAX`] notifications; [`SENDS_MAX`] attempts
-//! run at once, [`HOST_SENDS_MAX`] of them to one host and one to a device. A host that fails again and again is left alone for a while.
+//! run at once, [`HOST_SENDS_MAX`] of them to one host. A device has one notification at a time in memory, waiting or under way, and a user
+//! [`USER_MAX`], so that who answers slowly takes no place from others. A host that fails again and again is left alone for a while; what is held up
+//! by that, or by anything else than its rows, is passed over until then, and what lies behind it is sent.
 
 use super::node::{NodeContext, now_ms};
 use super::reading::in_time;
 use super::wanted::{self, Wanted};
-use crate::protocol::ids::{DeviceId, Millis, RoomId, Seq, Shard};
+use crate::protocol::ids::{DeviceId, Millis, Seq, Shard, UserId};
 use crate::push::jobs::{self, Group, Job, Notification, Plan, Row};
 use crate::push::{Outcome, Outgoing};
 use crate::storage::Result;
@@ -27,10 +29,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Attempts at once.
-const SENDS_MAX: usize = 64;
+/// Attempts at once. Each is little more than a connection; several hosts that answer at the last moment must not use them up.
+const SENDS_MAX: usize = 256;
 /// Attempts at one host at once.
 const HOST_SENDS_MAX: usize = 32;
+/// Notifications of one user in memory, waiting or under way.
+const USER_MAX: usize = 4;
+/// A host with as many is asked again after this.
+const HOST_FULL_MS: Millis = 500;
+/// A notification whose message is not applied yet is looked at again after this.
+const NOT_YET_MS: Millis = 200;
+/// What goes to a gateway that is not configured (any more) is looked at again after this: it may come back.
+const NO_PROVIDER_MS: Millis = 60_000;
 /// Notifications that are taken up and wait for their attempt.
 const READY_MAX: usize = 128;
 /// Shards that are read at once.
@@ -49,15 +59,15 @@ const HOST_FAILURES: u32 = 5;
 const HOST_PAUSE_MAX_MS: Millis = 60_000;
 /// Hosts that are remembered because they fail.
 const HOSTS_MAX: usize = 4_096;
-/// Notifications that are remembered because the next of their room is not to follow at once.
-const RECENT_MAX: usize = 65_536;
+/// Groups that are remembered because nothing of theirs is to be sent before a time. Those over it are only looked at sooner.
+const HELD_MAX: usize = 65_536;
 
-/// Starts one of `workers` workers; each has every `workers`th shard. A panic ends nothing: it begins anew from the store.
-pub fn launch(on: &ArbiterHandle, node: Arc<NodeContext>, index: u32, workers: u32) {
+/// Starts a worker; which shards are its, `Pushes::worker` says. A panic ends nothing: it begins anew from the store.
+pub fn launch(on: &ArbiterHandle, node: Arc<NodeContext>, index: usize) {
     on.spawn_fn(move || {
         actix::spawn(async move {
             loop {
-                let worker = Worker::new(node.clone(), index, workers);
+                let worker = Worker::new(node.clone(), index);
                 let _ = AssertUnwindSafe(worker.run()).catch_unwind().await;
                 tracing::error!("a push worker panicked and begins anew");
                 metrics().actor_restarts_total.of("push_worker").inc();
@@ -77,14 +87,31 @@ struct Host {
 /// What visits and attempts share.
 #[derive(Default)]
 struct Shared {
-    /// Groups whose notification is ready or under way.
-    taken: HashSet<Group>,
+    /// Each user's devices with a notification that is ready or under way.
+    taken: HashMap<UserId, Vec<DeviceId>>,
     hosts: HashMap<String, Host>,
-    /// Before when the next notification of a room is not to be sent to a device.
-    recent: HashMap<(DeviceId, RoomId), Millis>,
+    /// Groups of which nothing is to be sent before then: their last one was just now, or what it takes is not there.
+    held: HashMap<Group, Millis>,
 }
 
 impl Shared {
+    fn may_take(&self, group: Group) -> bool {
+        self.taken.get(&group.user).is_none_or(|devices| devices.len() < USER_MAX && !devices.contains(&group.device))
+    }
+
+    fn take(&mut self, group: Group) {
+        self.taken.entry(group.user).or_default().push(group.device);
+    }
+
+    fn give_back(&mut self, group: Group) {
+        if let Some(devices) = self.taken.get_mut(&group.user) {
+            devices.retain(|device| *device != group.device);
+            if devices.is_empty() {
+                self.taken.remove(&group.user);
+            }
+        }
+    }
+
     /// Takes a place among a host's attempts; or says when to ask again.
     fn begin(&mut self, host: &str, now: Millis) -> std::result::Result<(), Millis> {
         if self.hosts.len() >= HOSTS_MAX {
@@ -95,7 +122,7 @@ impl Shared {
             return Err(state.blocked_until);
         }
         if state.under_way >= HOST_SENDS_MAX {
-            return Err(now + GAP_MS);
+            return Err(now + HOST_FULL_MS);
         }
         state.under_way += 1;
         Ok(())
@@ -113,14 +140,14 @@ impl Shared {
         }
     }
 
-    fn sent(&mut self, group: Group, next: Millis, now: Millis) {
-        if self.recent.len() >= RECENT_MAX {
-            self.recent.retain(|_, at| *at > now);
-            if self.recent.len() >= RECENT_MAX {
-                self.recent.clear();
+    fn hold(&mut self, group: Group, until: Millis, now: Millis) {
+        if self.held.len() >= HELD_MAX {
+            self.held.retain(|_, at| *at > now);
+            if self.held.len() >= HELD_MAX {
+                self.held.clear();
             }
         }
-        self.recent.insert((group.device, group.room), next);
+        self.held.insert(group, until);
     }
 }
 
@@ -152,7 +179,7 @@ struct Visit {
 
 enum Event {
     Visited(Shard, Result<Visit>),
-    /// An attempt is over: the group may be looked at again, then.
+    /// An attempt is over: its device has its turn again, the group not before this.
     Settled(Shard, Group, Millis),
 }
 
@@ -164,28 +191,26 @@ struct Worker {
     at: HashMap<Shard, Millis>,
     visiting: HashSet<Shard>,
     ready: VecDeque<Ready>,
-    /// Devices with an attempt under way.
-    devices: HashSet<DeviceId>,
+    sending: usize,
     under_way: FuturesUnordered<LocalBoxFuture<'static, Event>>,
-    index: u32,
-    workers: u32,
+    index: usize,
 }
 
 impl Worker {
-    fn new(node: Arc<NodeContext>, index: u32, workers: u32) -> Worker {
+    fn new(node: Arc<NodeContext>, index: usize) -> Worker {
         let mut worker = Worker {
             shared: Rc::default(),
             visits: BTreeSet::new(),
             at: HashMap::new(),
             visiting: HashSet::new(),
             ready: VecDeque::new(),
-            devices: HashSet::new(),
+            sending: 0,
             under_way: FuturesUnordered::new(),
             node,
             index,
-            workers,
         };
-        for shard in (0..worker.node.pushes.shards()).map(Shard) {
+        let pushes = worker.node.pushes.clone();
+        for shard in (0..pushes.shards()).map(Shard).filter(|shard| pushes.worker(*shard) == index) {
             worker.schedule(shard, 0);
         }
         worker
@@ -194,11 +219,11 @@ impl Worker {
     async fn run(mut self) {
         let node = self.node.clone();
         loop {
-            for (shard, due) in node.pushes.take_hints() {
+            for (shard, due) in node.pushes.take_hints(self.index) {
                 self.schedule(shard, due);
             }
             self.begin();
-            metrics().push_under_way.set(self.devices.len() as i64);
+            metrics().push_under_way.set(self.sending as i64);
             let now = now_ms();
             let wait = match self.visits.first() {
                 Some((at, _)) if self.visiting.len() < VISITS_MAX && self.ready.len() < READY_MAX => {
@@ -207,7 +232,7 @@ impl Worker {
                 _ => 60_000,
             };
             tokio::select! {
-                () = node.pushes.hinted() => {}
+                () = node.pushes.hinted(self.index) => {}
                 Some(event) = self.under_way.next(), if !self.under_way.is_empty() => self.take(event),
                 () = tokio::time::sleep(Duration::from_millis(wait)) => {}
             }
@@ -216,9 +241,6 @@ impl Worker {
 
     /// The shard is to be looked at no later than this.
     fn schedule(&mut self, shard: Shard, at: Millis) {
-        if shard.0 % self.workers != self.index {
-            return;
-        }
         let at = match self.at.get(&shard) {
             Some(sooner) if *sooner <= at => return,
             Some(later) => {
@@ -236,17 +258,13 @@ impl Worker {
         if self.node.draining.load(Ordering::Relaxed) {
             return;
         }
-        let mut waiting = VecDeque::new();
-        while let Some(ready) = self.ready.pop_front() {
-            let device = ready.notification.group.device;
-            if self.devices.len() < SENDS_MAX && self.devices.insert(device) {
-                let (node, shared) = (self.node.clone(), self.shared.clone());
-                self.under_way.push(async move { attempt(node, shared, ready).await }.boxed_local());
-            } else {
-                waiting.push_back(ready);
-            }
+        while self.sending < SENDS_MAX
+            && let Some(ready) = self.ready.pop_front()
+        {
+            self.sending += 1;
+            let (node, shared) = (self.node.clone(), self.shared.clone());
+            self.under_way.push(async move { attempt(node, shared, ready).await }.boxed_local());
         }
-        self.ready = waiting;
         let now = now_ms();
         while self.visiting.len() < VISITS_MAX && self.ready.len() < READY_MAX {
             // A shard that is being looked at is not looked at once more: its turn comes when that is over.
@@ -280,9 +298,14 @@ impl Worker {
                 self.schedule(shard, next.max(now + GAP_MS));
             }
             Event::Settled(shard, group, again) => {
-                self.devices.remove(&group.device);
-                self.shared.borrow_mut().taken.remove(&group);
-                self.schedule(shard, again.max(now));
+                self.sending -= 1;
+                let mut shared = self.shared.borrow_mut();
+                shared.give_back(group);
+                if again > now {
+                    shared.hold(group, again, now);
+                }
+                drop(shared);
+                self.schedule(shard, now);
             }
         }
     }
@@ -323,7 +346,7 @@ async fn look(
     rows: Vec<(Seq, Row)>,
     visit: &mut Visit,
 ) -> Result<()> {
-    if shared.borrow().taken.contains(&group) {
+    if !shared.borrow().may_take(group) {
         return Ok(()); // its end brings us here again
     }
     let (now, ttl) = (now_ms(), node.config.push.ttl_s.saturating_mul(1_000));
@@ -336,7 +359,7 @@ async fn look(
     if rows.is_empty() {
         return Ok(());
     }
-    let not_before = shared.borrow().recent.get(&(group.device, group.room)).copied().unwrap_or(0);
+    let not_before = shared.borrow().held.get(&group).copied().unwrap_or(0);
     let next = match jobs::plan(group, &rows, now, not_before) {
         Plan::Wait(until) => until,
         Plan::Join(writes, due) => {
@@ -344,7 +367,7 @@ async fn look(
             due
         }
         Plan::Send(notification, seal) => {
-            shared.borrow_mut().taken.insert(group);
+            shared.borrow_mut().take(group);
             visit.ready.push(Ready { shard, notification, seal });
             return Ok(());
         }
@@ -371,13 +394,13 @@ async fn attempt(node: Arc<NodeContext>, shared: Rc<RefCell<Shared>>, ready: Rea
     Event::Settled(shard, group, again)
 }
 
-/// Answers when the group is to be looked at again.
+/// Answers before when the group is not to be looked at again.
 async fn settle(node: &NodeContext, shared: &RefCell<Shared>, ready: Ready) -> Result<Millis> {
     let Ready { shard, notification, seal } = ready;
     let (group, seq) = (notification.group, notification.seq);
     let (subscription, payload) = match wanted::look(node, &notification).await? {
         Wanted::Yes(subscription, payload) => (subscription, payload),
-        Wanted::NotYet => return Ok(now_ms() + GAP_MS),
+        Wanted::NotYet => return Ok(now_ms() + NOT_YET_MS),
         Wanted::No(why) => {
             metrics().push_settled_total.of(why).inc();
             let mut writes = seal;
@@ -388,8 +411,7 @@ async fn settle(node: &NodeContext, shared: &RefCell<Shared>, ready: Ready) -> R
         }
     };
     let Some(provider) = node.pushes.provider(&subscription.target) else {
-        // The gateway was taken out of the configuration. It may come back; the job ends with its time.
-        return Ok(now_ms() + PAUSE_MS * 60);
+        return Ok(now_ms() + NO_PROVIDER_MS);
     };
     let host = subscription.target.host();
     if let Err(until) = shared.borrow_mut().begin(&host, now_ms()) {
@@ -404,12 +426,13 @@ async fn settle(node: &NodeContext, shared: &RefCell<Shared>, ready: Ready) -> R
     drop(place);
     let now = now_ms();
     let removal = jobs::remove(group, seq, &notification.row);
+    let mut next = now;
     let write = match outcome {
         Outcome::Sent => {
             metrics().push_attempts_total.of("sent").inc();
             metrics().push_settled_total.of("sent").inc();
             metrics().push_delay_seconds.observe(now.saturating_sub(notification.row.at) as f64 / 1_000.0);
-            shared.borrow_mut().sent(group, now + node.config.push.interval_ms, now);
+            next = now + node.config.push.interval_ms;
             removal
         }
         Outcome::Gone => {
@@ -432,5 +455,5 @@ async fn settle(node: &NodeContext, shared: &RefCell<Shared>, ready: Ready) -> R
         }
     };
     in_time(jobs::write(&*node.store, shard, vec![write])).await?;
-    Ok(now)
+    Ok(next)
 }

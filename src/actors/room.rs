@@ -62,6 +62,8 @@ pub struct Ask {
     pub reply: Reply,
     /// The filter has seen it.
     pub screened: bool,
+    /// Only if this is the room's head, numbered entries included: what the request was decided on by who asks is still so.
+    pub only_at: Option<Seq>,
 }
 
 /// What reaches a room.
@@ -145,6 +147,8 @@ struct Ready {
     asking_ids: bool,
     /// Something the front request needs is being found out.
     finding: bool,
+    /// A subscription is being written; whose it is has left the queue.
+    subscribing: bool,
     /// What a search for the front request's client id found.
     searched: Option<Option<Recent>>,
     /// The store knows that this room may have unapplied entries; the mark stays until the room ends.
@@ -230,6 +234,7 @@ impl Room {
                     ids_at: Instant::now(),
                     asking_ids: false,
                     finding: false,
+                    subscribing: false,
                     searched: None,
                     marked: false,
                     on_commit: Vec::new(),
@@ -295,7 +300,7 @@ impl Room {
             let full = rows.len() >= self.local.node.config.rooms.batch_max || bytes >= BATCH_BYTES_MAX;
             let next = ready.log.head() + 1;
             let bucket_end = !rows.is_empty() && next.is_multiple_of(BUCKET_ENTRIES);
-            if ready.finding || ready.appends.is_writing() || full || bucket_end {
+            if ready.finding || ready.subscribing || ready.appends.is_writing() || full || bucket_end {
                 self.queue.push_front(msg);
                 break;
             }
@@ -357,6 +362,10 @@ impl Room {
         let Phase::Ready(ready) = &mut self.phase else { return Next::Wait(RoomMsg::Ask(ask)) };
         if self.lines.holds(&ask) {
             self.lines.push(ask);
+            return Next::Done;
+        }
+        if ask.only_at.is_some_and(|head| head != ready.log.head()) {
+            ask.reply.send(Err(ApiError::new(Code::PreconditionFailed, "something happened in the room since you read it; read it again")));
             return Next::Done;
         }
         let user = ask.caller.user;
@@ -524,7 +533,7 @@ impl Room {
 
     fn is_quiet(&self) -> bool {
         let Phase::Ready(ready) = &self.phase else { return matches!(self.phase, Phase::ReadOnly(..)) && self.queue.is_empty() };
-        self.queue.is_empty() && self.lines.is_empty() && ready.appends.is_settled() && !ready.finding
+        self.queue.is_empty() && self.lines.is_empty() && ready.appends.is_settled() && !ready.finding && !ready.subscribing
     }
 
     fn end_if_done(&mut self, ctx: &mut Context<Self>) {

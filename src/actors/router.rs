@@ -179,7 +179,7 @@ impl Router {
     }
     /// A request to a room's owner.
     pub fn ask(&self, caller: Caller, room: RoomId, request: Request, reply: Reply) {
-        self.to_room(room, RoomMsg::Ask(Box::new(super::room::Ask { caller, request, reply, screened: false })));
+        self.to_room(room, RoomMsg::Ask(Box::new(super::room::Ask { caller, request, reply, screened: false, only_at: None })));
     }
 
     /// Sends to a user's presence. Dropped when nobody would care: presence is rebuilt from announcements.

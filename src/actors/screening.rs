@@ -8,6 +8,7 @@
 
 use super::room::Ask;
 use crate::error::ApiError;
+use crate::protocol::entry::Attachment;
 use crate::protocol::ids::{RoomId, Seq, UserId};
 use crate::protocol::ops::Request;
 use crate::protocol::roomlog;
@@ -25,6 +26,10 @@ pub struct Draft {
     pub edits: Option<Seq>,
     /// Its text.
     pub text: String,
+    /// What else others will see of it.
+    pub attachments: Vec<Attachment>,
+    /// What it carries for the embedding product.
+    pub data: Option<String>,
 }
 
 /// What the filter says.
@@ -48,8 +53,17 @@ pub trait Filter: Send + Sync {
 /// The draft in a request that is to be screened.
 pub fn draft(user: UserId, request: &Request) -> Option<Draft> {
     match request {
-        Request::Send(send) => Some(Draft { room: send.room, user, edits: None, text: send.text.clone() }),
-        Request::Edit(edit) => Some(Draft { room: edit.room, user, edits: Some(edit.seq), text: edit.text.clone() }),
+        Request::Send(send) => Some(Draft {
+            room: send.room,
+            user,
+            edits: None,
+            text: send.text.clone(),
+            attachments: send.attachments.clone(),
+            data: send.data.clone(),
+        }),
+        Request::Edit(edit) => {
+            Some(Draft { room: edit.room, user, edits: Some(edit.seq), text: edit.text.clone(), attachments: Vec::new(), data: None })
+        }
         _ => None,
     }
 }
@@ -120,7 +134,7 @@ mod tests {
 
     fn ask(user: u64, request: Request) -> Box<Ask> {
         let caller = Caller { user: UserId(user), device: DeviceId(1) };
-        Box::new(Ask { caller, request, reply: Reply::task().0, screened: false })
+        Box::new(Ask { caller, request, reply: Reply::task().0, screened: false, only_at: None })
     }
     fn edit(text: &str) -> Request {
         Request::Edit(EditMessage { room: RoomId(1), seq: 3, text: text.into(), mentions: Vec::new(), cid: ClientId::fresh(), since: 0 })

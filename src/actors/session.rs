@@ -174,6 +174,7 @@ impl Session {
                 presence: Cell::new(PresenceState::Online),
                 addr: ctx.address(),
                 heard: Cell::new(now),
+                reached: Cell::new(now),
                 pinged: Cell::new(false),
                 until: Cell::new((!echo).then_some(now + auth_timeout)),
                 oldest: Cell::new(None),
@@ -543,6 +544,9 @@ impl StreamHandler<Result<Message, Close>> for Session {
     fn handle(&mut self, item: Result<Message, Close>, ctx: &mut Self::Context) {
         self.seat.heard.set(Instant::now());
         self.seat.pinged.set(false);
+        if self.stage == Stage::Live {
+            self.seat.reached.set(self.seat.heard.get());
+        }
         match item {
             Ok(Message::Ping(payload)) => {
                 self.seat.conn.push(ws::frame(ws::Op::Pong, &payload));

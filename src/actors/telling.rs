@@ -8,13 +8,12 @@ use super::delivery::{Committed, Consequence};
 use super::node::{NodeContext, now_ms};
 use super::reading::in_time;
 use crate::protocol::entry::{Body, Entry, RoomKind};
-use crate::protocol::ids::{Millis, RoomId, Seq, Shard, UserId};
+use crate::protocol::ids::{MessageId, Millis, RoomId, Seq, Shard, UserId};
 use crate::push::jobs::{self, Group, Row};
 use crate::push::levels::Level;
 use crate::push::subscriptions::Subscription;
-use crate::storage::ContactState;
-use crate::storage::Result;
 use crate::storage::records::RecordWrite;
+use crate::storage::{ContactState, Result, RoomRow};
 use crate::telemetry::metrics;
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
@@ -31,6 +30,8 @@ pub struct Telling;
 struct News<'a> {
     /// The message.
     seq: Seq,
+    /// The entry that tells of it: itself or an edit.
+    entry: MessageId,
     by: UserId,
     at: Millis,
     mentions: &'a [UserId],
@@ -44,7 +45,7 @@ fn news(entry: &Entry) -> Option<News<'_>> {
         Body::Edit(edit) if !edit.mentions.is_empty() => (edit.seq, &edit.mentions, false),
         _ => return None,
     };
-    Some(News { seq, by: entry.by, at: entry.at, mentions, message })
+    Some(News { seq, entry: entry.id, by: entry.by, at: entry.at, mentions, message })
 }
 
 impl News<'_> {
@@ -85,6 +86,17 @@ impl Consequence for Telling {
         metrics().offline_recipients_total.inc_by(recipients);
         Ok(())
     }
+}
+
+/// Tells one user of entries: when they came the user counted as connected.
+pub async fn belatedly(node: &NodeContext, user: UserId, row: &RoomRow, entries: &[Arc<Entry>]) -> Result<()> {
+    let (room, channel) = (row.room, row.kind == RoomKind::Channel);
+    let news: Vec<News<'_>> = entries.iter().filter_map(|entry| news(entry)).collect();
+    if news.is_empty() {
+        return Ok(());
+    }
+    let eager = !channel || node.pushes.levels.eager(room).await?.contains(&user);
+    Away { room, channel, eager: eager.then_some(user).into_iter().collect(), news }.write(node, &[user]).await
 }
 
 /// News of a room for users who are away.
@@ -136,13 +148,14 @@ impl Away<'_> {
         Ok(())
     }
 
-    fn jobs(&self, user: UserId, to: &Subscription, owed: &[(Seq, bool, Millis)], due: Millis) -> Vec<RecordWrite> {
+    fn jobs(&self, user: UserId, to: &Subscription, owed: &[&News<'_>], due: Millis) -> Vec<RecordWrite> {
         let group = Group { user, device: to.device, room: self.room };
-        owed.iter().map(|(seq, mention, at)| jobs::put(group, *seq, &Row::new(*seq, *mention, *at, due))).collect()
+        let row = |news: &News<'_>| Row::new(news.seq, news.entry, news.mentions.contains(&user), news.at, due);
+        owed.iter().map(|news| jobs::put(group, news.seq, &row(news))).collect()
     }
 
-    /// Of which messages the user is to be told: (seq, whether it mentions the user, when it was sent).
-    async fn owed(&self, node: &NodeContext, user: UserId, now: Millis) -> Result<Vec<(Seq, bool, Millis)>> {
+    /// Of what the user is to be told.
+    async fn owed(&self, node: &NodeContext, user: UserId, now: Millis) -> Result<Vec<&News<'_>>> {
         let eager = self.eager.contains(&user);
         let concerning: Vec<&News<'_>> = self.news.iter().filter(|n| n.concerns(user, eager)).collect();
         if concerning.is_empty() {
@@ -172,7 +185,6 @@ impl Away<'_> {
         senders.dedup();
         let states = in_time(node.store.contact_states(user, &senders)).await?;
         let blocked = |by: UserId| senders.binary_search(&by).is_ok_and(|i| states.get(i) == Some(&Some(ContactState::Blocked)));
-        let told = owed.into_iter().filter(|n| n.seq > read && !blocked(n.by));
-        Ok(told.map(|n| (n.seq, n.mentions.contains(&user), n.at)).collect())
+        Ok(owed.into_iter().filter(|n| n.seq > read && !blocked(n.by)).collect())
     }
 }

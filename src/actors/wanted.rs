@@ -25,7 +25,7 @@ pub enum Wanted {
 pub async fn look(node: &NodeContext, notification: &Notification) -> Result<Wanted> {
     let (group, seq) = (notification.group, notification.seq);
     let (user, room) = (group.user, group.room);
-    let Some(subscription) = in_time(node.pushes.subscriptions.get(user, group.device)).await? else {
+    let Some(subscription) = in_time(node.pushes.subscriptions.valid(user, group.device)).await? else {
         return Ok(Wanted::No("unsubscribed"));
     };
     if !signed_in(node, user, group.device, now_ms()).await? {
@@ -47,7 +47,8 @@ pub async fn look(node: &NodeContext, notification: &Notification) -> Result<Wan
     if !in_time(node.pushes.levels.of(user, room, row.kind)).await?.wants(notification.row.mention, now_ms()) {
         return Ok(Wanted::No("level"));
     }
-    let Some(entry) = reading::entries(node, room, seq, seq).await?.pop() else { return Ok(Wanted::NotYet) };
+    // It is applied, so it was there.
+    let Some(entry) = reading::entries(node, room, seq, seq).await?.pop() else { return Ok(Wanted::No("purged")) };
     let fold = in_time(node.store.folds(room, &[seq])).await?.pop().flatten().unwrap_or_default();
     let alone = notification.row.n <= 1;
     let blocked = in_time(node.store.contact_states(user, &[entry.by])).await?.pop().flatten() == Some(ContactState::Blocked);

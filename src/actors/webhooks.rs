@@ -1,4 +1,5 @@
-//! The webhook sender: one per node, on a thread of its own. Sends the jobs of `crate::webhooks`, and events that are told once.
+//! The webhook sender: one per node, on a thread of its own. Sends the jobs of `crate::webhooks`, and events that are told once. After a
+//! panic it begins anew from the store; what was under way then is sent again under the same id.
 //!
 //! Promised: an event is sent at least once until the receiver accepts it (any 2xx), or it is a dead letter; every attempt carries
 //! the same event id. **Order**: the events of one room go to one webhook one after the other, by seq; the next is sent when the one
@@ -22,15 +23,19 @@ use crate::webhooks::{Event, HookId, JobKey, Live, Told, Why};
 use actix::prelude::*;
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::FutureExt;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// Events that are told once and wait, per webhook.
 const ONCE_MAX: usize = 1_000;
 /// Failures in a row after which a webhook is asked by one request at a time, with pauses.
 const STREAK_FREE: u32 = 4;
-/// Pause before jobs that could not be read, or settled, are looked at again.
+/// Pause before jobs that could not be read, or settled, are looked at again, and before a sender that panicked begins anew.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
 const EVENT: &str = "hubbub-event";
@@ -69,6 +74,8 @@ struct Line {
 #[derive(Default)]
 struct Queue {
     lines: BTreeMap<RoomId, Line>,
+    /// Jobs in all of them.
+    count: usize,
     /// Rooms whose first job may be sent, in turn.
     ready: VecDeque<RoomId>,
     once: VecDeque<Event>,
@@ -80,14 +87,13 @@ struct Queue {
 }
 
 impl Queue {
-    /// Takes a job in; false when it was known.
-    fn add(&mut self, key: JobKey) -> bool {
+    /// Takes a job in, unless it is known.
+    fn add(&mut self, key: JobKey) {
         let line = self.lines.entry(key.room).or_default();
-        let fresh = line.seqs.insert(key.seq);
+        self.count += usize::from(line.seqs.insert(key.seq));
         if !std::mem::replace(&mut line.taken, true) {
             self.ready.push_back(key.room);
         }
-        fresh
     }
     /// The next job that may be sent now.
     fn next(&mut self, in_flight_max: usize, now: Instant) -> Option<JobKey> {
@@ -115,7 +121,7 @@ impl Queue {
     /// A room's first job is settled; the next may be sent.
     fn settle(&mut self, key: JobKey) {
         let Some(line) = self.lines.get_mut(&key.room) else { return };
-        line.seqs.remove(&key.seq);
+        self.count -= usize::from(line.seqs.remove(&key.seq));
         line.tries = 0;
         if line.seqs.is_empty() {
             self.lines.remove(&key.room);
@@ -169,14 +175,40 @@ fn pause(tries: u32, first_ms: u64, max_ms: u64, chance: f64) -> Duration {
 pub struct Sender {
     node: Arc<NodeContext>,
     queues: HashMap<HookId, Queue>,
+    /// Its drop says that the actor is gone, however it went.
+    _alive: oneshot::Sender<()>,
 }
 
 impl Sender {
-    /// Starts on an arbiter, and tells the webhooks of itself.
+    /// Starts on an arbiter, and again whenever it ends, and tells the webhooks of itself. What they say while there is none is in the
+    /// store before they say it, so the next one finds it; only what is told once is lost then.
     pub fn launch(on: &ArbiterHandle, node: Arc<NodeContext>) {
-        let webhooks = node.webhooks.clone();
-        let addr = Sender::start_in_arbiter(on, move |_| Sender { node, queues: HashMap::new() });
-        webhooks.told_to(move |told| addr.do_send(Tell(told)));
+        let current: Arc<Mutex<Option<Addr<Sender>>>> = Arc::default();
+        let to = current.clone();
+        node.webhooks.told_to(move |told| {
+            if let Some(sender) = &*to.lock() {
+                sender.do_send(Tell(told));
+            }
+        });
+        on.spawn_fn(move || {
+            actix::spawn(async move {
+                loop {
+                    let (_alive, end) = oneshot::channel();
+                    *current.lock() = Some(Sender { node: node.clone(), queues: HashMap::new(), _alive }.start());
+                    let _ = end.await;
+                    tracing::error!("the webhook sender panicked and begins anew");
+                    metrics().actor_restarts_total.of("webhooks").inc();
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
+            });
+        });
+    }
+
+    /// Tells how many jobs wait for a webhook.
+    fn count(&self, id: HookId) {
+        if let Some(live) = self.node.webhooks.get(id) {
+            self.node.webhooks.waits(&live, self.queues.get(&id).map_or(0, |queue| queue.count));
+        }
     }
 
     /// Takes in the jobs that the store holds for a webhook.
@@ -187,10 +219,8 @@ impl Sender {
             Ok(keys) => {
                 let Some(last) = keys.last().copied() else { return };
                 let queue = me.queues.entry(id).or_default();
-                let fresh = keys.into_iter().filter(|key| queue.add(*key)).count();
-                if let Some(live) = me.node.webhooks.get(id) {
-                    me.node.webhooks.found(&live, fresh);
-                }
+                keys.into_iter().for_each(|key| queue.add(key));
+                me.count(id);
                 me.pump(id, ctx);
                 me.load(id, Some(last), ctx);
             }
@@ -216,8 +246,10 @@ impl Sender {
         let once = queue.next_once();
         for (key, tries) in begun {
             let (node, live) = (self.node.clone(), live.clone());
-            let work = async move { attempt(&node, &live, key, tries).await };
-            ctx.spawn(work.into_actor(self).map(move |outcome, me, ctx| me.attempted(id, key, outcome, ctx)));
+            let work = guarded(async move { attempt(&node, &live, key, tries).await });
+            // One that panicked is tried again, with pauses.
+            let outcome = work.map(|outcome| outcome.unwrap_or(Outcome::Again { after: None }));
+            ctx.spawn(outcome.into_actor(self).map(move |outcome, me, ctx| me.attempted(id, key, outcome, ctx)));
         }
         if let Some(event) = once {
             self.send_once(live, event, ctx);
@@ -226,9 +258,10 @@ impl Sender {
 
     fn send_once(&self, live: Arc<Live>, event: Event, ctx: &mut Context<Self>) {
         let (node, id) = (self.node.clone(), live.hook.id);
-        let work = async move { node.outbound.send(call(&live, &event.id, event.body, 1)).await };
+        let work = guarded(async move { node.outbound.send(call(&live, &event.id, event.body, 1)).await });
         ctx.spawn(work.into_actor(self).map(move |result, me, ctx| {
-            let what = if verdict(&result) == Verdict::Accepted { "delivered" } else { "dropped" };
+            let accepted = result.is_some_and(|result| verdict(&result) == Verdict::Accepted);
+            let what = if accepted { "delivered" } else { "dropped" };
             metrics().webhook_events_total.of(what).inc();
             if let Some(queue) = me.queues.get_mut(&id) {
                 queue.once_under_way = false;
@@ -239,7 +272,7 @@ impl Sender {
 
     fn attempted(&mut self, id: HookId, key: JobKey, outcome: Outcome, ctx: &mut Context<Self>) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        queue.under_way -= 1;
+        queue.under_way = queue.under_way.saturating_sub(1);
         let config = self.node.webhooks.config();
         let wait = match outcome {
             Outcome::Settled { accepted } => {
@@ -247,9 +280,7 @@ impl Sender {
                     (queue.streak, queue.until) = (0, None);
                 }
                 queue.settle(key);
-                if let Some(live) = self.node.webhooks.get(id) {
-                    self.node.webhooks.settled(&live.state, 1);
-                }
+                self.count(id);
                 None
             }
             Outcome::Again { after } => {
@@ -279,6 +310,16 @@ impl Sender {
         }
         self.pump(id, ctx);
     }
+}
+
+/// What comes of work that may panic without taking the sender with it; none: it did.
+async fn guarded<T>(work: impl Future<Output = T>) -> Option<T> {
+    let done = AssertUnwindSafe(work).catch_unwind().await;
+    if done.is_err() {
+        tracing::error!("an attempt to send an event panicked");
+        metrics().actor_restarts_total.of("webhooks").inc();
+    }
+    done.ok()
 }
 
 fn call(live: &Live, event: &str, body: Bytes, attempt: u32) -> Call {
@@ -342,6 +383,7 @@ impl Actor for Sender {
     type Context = Context<Self>;
     fn started(&mut self, ctx: &mut Self::Context) {
         for live in self.node.webhooks.all() {
+            self.count(live.hook.id);
             self.load(live.hook.id, None, ctx);
         }
     }
@@ -353,10 +395,8 @@ impl Handler<Tell> for Sender {
         let id = match told {
             Told::Jobs(id, keys) => {
                 let queue = self.queues.entry(id).or_default();
-                let known = keys.into_iter().filter(|key| !queue.add(*key)).count();
-                if let Some(live) = self.node.webhooks.get(id) {
-                    self.node.webhooks.settled(&live.state, known);
-                }
+                keys.into_iter().for_each(|key| queue.add(key));
+                self.count(id);
                 id
             }
             Told::Once(id, event) => {
@@ -375,6 +415,7 @@ impl Handler<Tell> for Sender {
                 }
                 id
             }
+            Told::Panic => panic!("a test asked the webhook sender to panic"),
         };
         self.pump(id, ctx);
     }
@@ -392,9 +433,10 @@ mod tests {
     fn a_rooms_events_go_one_after_the_other_and_rooms_do_not_wait_for_each_other() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         for k in [key(1, 1), key(1, 2), key(2, 7), key(1, 3)] {
-            assert!(queue.add(k));
+            queue.add(k);
         }
-        assert!(!queue.add(key(1, 2)), "known");
+        queue.add(key(1, 2));
+        assert_eq!(queue.count, 4, "what is known is not counted twice");
         assert_eq!(queue.next(8, now), Some(key(1, 1)));
         assert_eq!(queue.next(8, now), Some(key(2, 7)));
         assert_eq!(queue.next(8, now), None, "the first room's next one waits for the one before");
@@ -402,13 +444,14 @@ mod tests {
         queue.settle(key(1, 1));
         assert_eq!(queue.next(8, now), Some(key(1, 2)));
         queue.settle(key(2, 7));
+        assert_eq!(queue.count, 2);
         assert!(!queue.lines.contains_key(&RoomId(2)), "nothing is kept of a room without jobs");
     }
 
     #[test]
     fn a_failing_receiver_is_asked_by_one_request_at_a_time() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        assert!((1..=5).all(|room| queue.add(key(room, 1))));
+        (1..=5).for_each(|room| queue.add(key(room, 1)));
         assert!(queue.next(2, now).is_some() && queue.next(2, now).is_some());
         assert_eq!(queue.next(2, now), None, "in_flight_max");
         (queue.under_way, queue.streak) = (0, STREAK_FREE + 1);

@@ -39,6 +39,8 @@ pub struct Ban {
 pub struct Bans {
     store: Arc<dyn Store>,
     accounts: Accounts,
+    /// One change at a time: a ban and its lifting, or an operator's switch, must not each undo half of the other.
+    changing: tokio::sync::Mutex<()>,
 }
 
 fn no_such_user() -> ApiError {
@@ -57,11 +59,12 @@ pub async fn holds_name(store: &dyn Store, name: &str) -> Result<bool, ApiError>
 impl Bans {
     /// Over a store.
     pub fn new(store: Arc<dyn Store>, accounts: Accounts) -> Bans {
-        Bans { store, accounts }
+        Bans { store, accounts, changing: tokio::sync::Mutex::default() }
     }
 
     /// Bans a user; the ban that counts. Closing the user's sockets is the caller's part.
     pub async fn ban(&self, user: UserId, by: &str, note: &str) -> Result<Ban, ApiError> {
+        let _changing = self.changing.lock().await;
         let row = self.row(user).await?;
         let fresh = Ban { user, name: row.name.clone(), by: by.into(), at: now(), note: note.into(), was_disabled: row.disabled };
         let ban = match self.of(user).await? {
@@ -81,6 +84,7 @@ impl Bans {
 
     /// Lifts a ban.
     pub async fn lift(&self, user: UserId) -> Result<(), ApiError> {
+        let _changing = self.changing.lock().await;
         let Some(ban) = self.of(user).await? else {
             return Err(ApiError::new(Code::NotFound, "this user is not banned"));
         };
@@ -97,6 +101,21 @@ impl Bans {
         let value = Some(records::encode(&ban));
         self.store.replace_record(Table::ServerBan, USERS, &user.0.to_be_bytes(), value, None).await.map_err(failed)?;
         Ok(())
+    }
+
+    /// An operator disables or enables an account. A banned one is not enabled by this; one that is disabled while it is banned stays so
+    /// when the ban is lifted.
+    pub async fn switch(&self, name: &str, disabled: bool) -> Result<UserRow, ApiError> {
+        let _changing = self.changing.lock().await;
+        let row = self.accounts.by_name(name).await?;
+        if let Some(ban) = self.of(row.user).await? {
+            if !disabled {
+                return Err(ApiError::new(Code::Conflict, "the user is banned from this server; lift the ban"));
+            }
+            let (was, now) = (Some(records::encode(&ban)), Some(records::encode(&Ban { was_disabled: true, ..ban })));
+            self.store.replace_record(Table::ServerBan, USERS, &row.user.0.to_be_bytes(), was, now).await.map_err(failed)?;
+        }
+        self.accounts.set_disabled(name, disabled).await
     }
 
     /// The ban of a user.
@@ -140,6 +159,7 @@ mod tests {
         }
         assert!(accounts.by_name("alice").await.unwrap().disabled && holds_name(&*store, "alice").await.unwrap());
         assert_eq!(bans.list(UserId(0), 10).await.unwrap().len(), 2);
+        assert_eq!(bans.switch("alice", false).await.unwrap_err().code, Code::Conflict, "the ban is lifted or it is not");
         assert_eq!(bans.list(alice, 10).await.unwrap()[0].name, "bob");
         for user in [alice, bob] {
             bans.lift(user).await.unwrap();
@@ -147,6 +167,11 @@ mod tests {
         }
         assert!(!accounts.by_name("alice").await.unwrap().disabled && !holds_name(&*store, "alice").await.unwrap());
         assert!(accounts.by_name("bob").await.unwrap().disabled, "it was so before");
+        bans.ban(alice, "operator", "spam").await.unwrap();
+        assert!(bans.switch("alice", true).await.unwrap().disabled);
+        bans.lift(alice).await.unwrap();
+        assert!(accounts.by_name("alice").await.unwrap().disabled, "an operator wanted it");
+        assert!(!bans.switch("alice", false).await.unwrap().disabled);
         assert_eq!(bans.ban(UserId(9), "operator", "").await.unwrap_err().code, Code::NotFound);
     }
 }

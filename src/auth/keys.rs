@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Keys at most.
@@ -92,6 +93,8 @@ impl Key {
 pub struct Keys {
     records: Arc<dyn Records>,
     remembered: RwLock<HashMap<u64, (Arc<Key>, Instant)>>,
+    /// Keys revoked here so far: what was read before the last one is not remembered after it.
+    revoked: AtomicU64,
 }
 
 fn unknown() -> ApiError {
@@ -112,7 +115,7 @@ fn place(id: u64) -> [u8; 8] {
 impl Keys {
     /// Over a store.
     pub fn new(records: Arc<dyn Records>) -> Keys {
-        Keys { records, remembered: RwLock::default() }
+        Keys { records, remembered: RwLock::default(), revoked: AtomicU64::new(0) }
     }
 
     /// Makes a key under a fresh id. Its text is given this once.
@@ -156,7 +159,10 @@ impl Keys {
         let none = || ApiError::new(Code::NotFound, "no such API key");
         let row = self.records.record(Table::ApiKey, b"", &place(id)).await.map_err(failed)?.ok_or_else(none)?;
         let gone = self.records.replace_record(Table::ApiKey, b"", &place(id), Some(row.clone()), None).await.map_err(failed)?;
-        self.remembered.write().remove(&id);
+        let mut remembered = self.remembered.write();
+        self.revoked.fetch_add(1, Ordering::Relaxed);
+        remembered.remove(&id);
+        drop(remembered);
         if gone { decode(&row).map_err(failed) } else { Err(none()) }
     }
 
@@ -173,12 +179,16 @@ impl Keys {
             return Ok(key);
         }
         let (id, secret) = parse(text).ok_or_else(unknown)?;
+        let revoked = self.revoked.load(Ordering::Relaxed);
         let row = self.records.record(Table::ApiKey, b"", &place(id)).await.map_err(failed)?.ok_or_else(unknown)?;
         let key: Arc<Key> = Arc::new(decode(&row).map_err(failed)?);
         if !matches(&key, secret) {
             return Err(unknown());
         }
-        self.remembered.write().insert(id, (key.clone(), Instant::now()));
+        let mut remembered = self.remembered.write();
+        if self.revoked.load(Ordering::Relaxed) == revoked {
+            remembered.insert(id, (key.clone(), Instant::now()));
+        }
         Ok(key)
     }
 }

@@ -115,7 +115,7 @@ impl Mailer {
         self.0.is_some()
     }
 
-    /// A place in the queue. `Busy` when it is full, `Unavailable` when no mail is sent.
+    /// A place in the queue. `Busy` when it is full, `Forbidden` when no mail is sent.
     pub fn place(&self) -> Result<Place, ApiError> {
         let shared = self.0.clone().ok_or_else(|| ApiError::new(Code::Forbidden, "this server sends no mail; ask its operator"))?;
         match shared.places.clone().try_acquire_owned() {

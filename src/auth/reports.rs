@@ -1,21 +1,29 @@
 //! What users reported, and what became of it: the queue that moderators work off.
 //!
 //! A report is open until somebody resolves it, once. It keeps the text as the reporter saw it, since moderators need not be members of the
-//! room and the author may change it. Resolving writes the resolved report first and takes it out of the queue then, so that a report is
-//! never lost; the same resolution again completes what was cut off.
+//! room and the author may change it. A decision is written down first, once; then it is carried out, and then the report leaves the
+//! queue: so a report is never lost, and the same decision again completes what was cut off.
+//! **Bounds**: `moderation.reports_open_max` open ones, above which a new one is refused; resolved ones are kept for
+//! `moderation.reports_kept_days`.
 
 use super::failed;
+use crate::config;
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::{Millis, RoomId, Seq, UserId};
-use crate::storage::Store;
 use crate::storage::records::{self, Table};
+use crate::storage::{self, Store};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of a reported text that are kept.
 const TEXT_BYTES_MAX: usize = 4_096;
 /// Reports of one read at most: a page, and one to see whether there are more.
 const READ_MAX: usize = 201;
+/// Reports that one step of a sweep reads.
+const SWEEP_PAGE: usize = 512;
+/// When to try again while the queue is full.
+const FULL_AGAIN: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Where a report is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -107,6 +115,9 @@ mod id_text {
 /// The reports.
 pub struct Reports {
     store: Arc<dyn Store>,
+    config: config::Moderation,
+    /// Open ones, as counted last, and what came since.
+    open: AtomicUsize,
 }
 
 /// The first bytes of a text, whole characters.
@@ -121,16 +132,26 @@ pub fn shortened(mut text: String) -> String {
 
 impl Reports {
     /// Over a store.
-    pub fn new(store: Arc<dyn Store>) -> Reports {
-        Reports { store }
+    pub fn new(store: Arc<dyn Store>, config: &config::Moderation) -> Reports {
+        Reports { store, config: config.clone(), open: AtomicUsize::new(0) }
     }
 
-    /// Puts a fresh report into the queue.
+    /// Puts a report into the queue. The same one again changes nothing, wherever it is by now.
     pub async fn file(&self, report: &Report) -> Result<(), ApiError> {
+        match self.get(report.id).await {
+            Ok(there) if there.by == report.by && there.at == report.at => return Ok(()),
+            Ok(_) => return Err(ApiError::new(Code::Unavailable, "the id of the report is taken; try again")),
+            Err(e) if e.code == Code::NotFound => {}
+            Err(e) => return Err(e),
+        }
+        if self.open.load(Ordering::Relaxed) >= self.config.reports_open_max {
+            return Err(ApiError::after(Code::Busy, "too many reports wait for a moderator", FULL_AGAIN));
+        }
         let value = Some(records::encode(report));
         let key = report.id.to_be_bytes();
         let put = self.store.replace_record(Table::Report, report.state.partition(), &key, None, value).await.map_err(failed)?;
-        put.then_some(()).ok_or_else(|| ApiError::new(Code::Conflict, "there is such a report already"))
+        self.open.fetch_add(usize::from(put), Ordering::Relaxed);
+        put.then_some(()).ok_or_else(|| ApiError::new(Code::Unavailable, "the id of the report is taken; try again"))
     }
 
     /// Reports of a state with an id greater than `after`, oldest first.
@@ -150,16 +171,97 @@ impl Reports {
         Err(ApiError::new(Code::NotFound, "there is no such report"))
     }
 
-    /// Ends a report, once: the resolution that counts.
-    pub async fn resolve(&self, report: Report, resolution: Resolution) -> Result<Report, ApiError> {
-        let key = report.id.to_be_bytes();
-        let done = Report { state: State::Resolved, resolution: Some(resolution), ..report.clone() };
-        let value = Some(records::encode(&done));
+    /// Writes a decision down: the report as it is then. Another decision than the one that was written first is a `conflict`.
+    pub async fn decide(&self, report: Report, resolution: Resolution) -> Result<Report, ApiError> {
+        let (key, action) = (report.id.to_be_bytes(), resolution.action);
+        let decided = Report { state: State::Resolved, resolution: Some(resolution), ..report.clone() };
+        let value = Some(records::encode(&decided));
         let first = self.store.replace_record(Table::Report, State::Resolved.partition(), &key, None, value).await.map_err(failed)?;
-        let open = self.store.record(Table::Report, State::Open.partition(), &key).await.map_err(failed)?;
-        if open.is_some() {
-            self.store.replace_record(Table::Report, State::Open.partition(), &key, open, None).await.map_err(failed)?;
+        let counts = if first { decided } else { self.get(report.id).await? };
+        match &counts.resolution {
+            Some(resolution) if resolution.action != action => {
+                Err(ApiError::new(Code::Conflict, "the report was resolved otherwise already"))
+            }
+            _ => Ok(counts),
         }
-        if first { Ok(done) } else { self.get(report.id).await }
+    }
+
+    /// Takes a report that was decided, and the decision carried out, out of the queue.
+    pub async fn done(&self, id: u64) -> Result<(), ApiError> {
+        let key = id.to_be_bytes();
+        let open = self.store.record(Table::Report, State::Open.partition(), &key).await.map_err(failed)?;
+        if open.is_some() && self.store.replace_record(Table::Report, State::Open.partition(), &key, open, None).await.map_err(failed)? {
+            let less = |n: usize| Some(n.saturating_sub(1));
+            let _ = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+        Ok(())
+    }
+
+    /// Counts the open reports, and removes resolved ones that are older than is kept, a bounded number at once; how many.
+    pub async fn sweep(&self, now: Millis) -> storage::Result<usize> {
+        let mut open = 0;
+        let mut after: Option<Vec<u8>> = None;
+        while open < self.config.reports_open_max {
+            let page = self.store.records(Table::Report, State::Open.partition(), after.as_deref(), SWEEP_PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            open += page.len();
+        }
+        self.open.store(open, Ordering::Relaxed);
+        let oldest = now.saturating_sub(self.config.reports_kept_days * 86_400_000);
+        let page = self.store.records(Table::Report, State::Resolved.partition(), None, SWEEP_PAGE).await?;
+        let mut removed = 0;
+        for (key, value) in page {
+            let report: Report = records::decode(&value)?;
+            if report.resolution.is_none_or(|r| r.at < oldest) {
+                removed +=
+                    usize::from(self.store.replace_record(Table::Report, State::Resolved.partition(), &key, Some(value), None).await?);
+            }
+        }
+        Ok(removed)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::storage::embedded::EmbeddedStore;
+
+    fn report(id: u64) -> Report {
+        let (by, user) = (UserId(1), UserId(2));
+        Report { id, state: State::Open, at: id, by, user, room: None, seq: None, text: None, reason: "spam".into(), resolution: None }
+    }
+    fn decision(action: Action, at: Millis) -> Resolution {
+        Resolution { action, by: "operator".into(), at, note: String::new() }
+    }
+
+    #[tokio::test]
+    async fn a_report_is_filed_once_decided_once_and_both_ends_of_the_queue_are_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(dir.path(), Default::default()).unwrap();
+        let config = config::Moderation { reports_open_max: 2, reports_kept_days: 1, ..Default::default() };
+        let reports = Reports::new(store.clone(), &config);
+        for id in [7, 7, 8] {
+            reports.file(&report(id)).await.unwrap();
+        }
+        assert_eq!(reports.list(State::Open, 0, 10).await.unwrap().len(), 2, "the same one again is no other");
+        assert_eq!(reports.file(&report(9)).await.unwrap_err().code, Code::Busy);
+
+        reports.decide(report(7), decision(Action::Ban, 100)).await.unwrap();
+        let other = reports.decide(report(7), decision(Action::Delete, 101)).await.unwrap_err();
+        assert_eq!(other.code, Code::Conflict);
+        assert_eq!(reports.list(State::Open, 0, 10).await.unwrap().len(), 2, "until it is carried out");
+        assert_eq!(reports.decide(report(7), decision(Action::Ban, 102)).await.unwrap().resolution.unwrap().at, 100);
+        reports.done(7).await.unwrap();
+        reports.file(&report(7)).await.unwrap();
+        assert_eq!(reports.list(State::Open, 0, 10).await.unwrap().len(), 1, "it is there, resolved");
+
+        reports.file(&report(9)).await.unwrap();
+        let again = Reports::new(store, &config);
+        assert_eq!(again.sweep(100 + 86_400_000).await.unwrap(), 0);
+        assert_eq!(again.file(&report(10)).await.unwrap_err().code, Code::Busy, "counted after a restart");
+        assert_eq!(again.sweep(101 + 86_400_000).await.unwrap(), 1);
+        assert_eq!(again.get(7).await.unwrap_err().code, Code::NotFound);
     }
 }

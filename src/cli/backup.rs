@@ -64,7 +64,13 @@ pub(super) fn backup(args: BackupArgs) -> Done {
         return Err(Failure::Usage(format!("{}: is there already", to.display())));
     }
     let part = PathBuf::from(format!("{}.part", to.display()));
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part).map_err(at(&part))?;
+    // Made anew: what lies there may be a link, or a file that others may read, and secrets may go into it.
+    if let Err(error) = fs::remove_file(&part)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(at(&part)(error));
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).map_err(at(&part))?;
     let kept = source(&config, args.with_secrets).and_then(|from| keep(from, file).map_err(at(&part)));
     let (head, totals) = kept.inspect_err(|_| {
         // What is left would be no backup.

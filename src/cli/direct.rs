@@ -6,6 +6,7 @@
 use super::accounts::{Account, Issued};
 use super::{Failure, warn};
 use crate::auth::accounts::Accounts;
+use crate::auth::bans::Bans;
 use crate::auth::sessions::Sessions;
 use crate::auth::tokens::Tokens;
 use crate::auth::totp::SecondFactor;
@@ -13,6 +14,7 @@ use crate::auth::{deletion, now};
 use crate::config::Config;
 use crate::config::secrets::{self, Secrets};
 use crate::error::ApiError;
+use crate::http::audit::{self, Audit};
 use crate::protocol::ids::{DeviceId, UserId};
 use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
 use crate::storage::{StorageError, Store};
@@ -83,7 +85,8 @@ impl Direct {
 
     pub(super) fn add(&self, name: &str, password: &str) -> Result<UserId, Failure> {
         let id = self.wait(self.fresh_id())?;
-        self.wait(self.accounts.create(UserId(id), name, password)).map(|row| row.user)
+        let made = self.wait(self.accounts.create(UserId(id), name, password))?.user;
+        self.note("user add", name).map(|()| made)
     }
 
     pub(super) fn page(&self, after: UserId, limit: usize) -> Result<Vec<Account>, Failure> {
@@ -92,22 +95,26 @@ impl Direct {
     }
 
     pub(super) fn set_disabled(&self, name: &str, disabled: bool) -> Result<(), Failure> {
-        self.wait(self.accounts.set_disabled(name, disabled)).map(|_| ())
+        self.wait(Bans::new(self.store.clone(), self.accounts.clone()).switch(name, disabled))?;
+        self.note(if disabled { "user disable" } else { "user enable" }, name)
     }
 
     pub(super) fn set_password(&self, name: &str, password: &str) -> Result<(), Failure> {
-        self.wait(self.accounts.set_password(name, password)).map(|_| ())
+        self.wait(self.accounts.set_password(name, password))?;
+        self.note("user password", name)
     }
 
     pub(super) fn no_totp(&self, name: &str) -> Result<(), Failure> {
         let user = self.wait(self.accounts.by_name(name))?.user;
-        self.wait(SecondFactor::new(self.store.clone(), "").remove(user))
+        self.wait(SecondFactor::new(self.store.clone(), "").remove(user))?;
+        self.note("user no-totp", name)
     }
 
     /// Signs the account out for good; a server does the rest as soon as it starts.
     pub(super) fn delete(&self, name: &str) -> Result<(), Failure> {
         let user = self.wait(self.accounts.by_name(name))?.user;
-        self.wait(deletion::begin(&*self.store, user, now()))
+        self.wait(deletion::begin(&*self.store, user, now()))?;
+        self.note("user delete", name)
     }
 
     pub(super) fn token(&self, name: &str, ttl_s: u64) -> Result<Issued, Failure> {
@@ -121,7 +128,17 @@ impl Direct {
         let sessions = Sessions::new(self.store.clone(), tokens, &self.config.auth, Arc::new(|_, _| ()));
         let device = DeviceId(self.wait(self.fresh_id())?);
         let (token, expires) = self.wait(sessions.issue(&user, device, DEVICE_NAME, ttl_s * 1000, now()))?;
+        self.note("user token", name)?;
         Ok(Issued { token, expires })
+    }
+
+    /// Writes an act down, as the operators' listener does with its own.
+    fn note(&self, act: &str, name: &str) -> Result<(), Failure> {
+        let audit = Audit::new(self.store.clone(), &self.config.audit);
+        self.wait(async {
+            audit.note(audit::OPERATOR, None, act, name, "without a server").await;
+            Ok::<(), Failure>(())
+        })
     }
 
     /// An id that nobody else gives.

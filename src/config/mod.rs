@@ -295,6 +295,10 @@ section! {
     Moderation {
         /// Reports of a user and hour.
         reports_per_hour: u32 = 30,
+        /// Reports that may wait for a moderator; a new one above it is refused with `busy`.
+        reports_open_max: usize = 10_000,
+        /// Days that resolved reports are kept, with the texts that were reported.
+        reports_kept_days: u64 = 365,
         /// Address that is asked about every message and edit before it is stored; empty: nobody is asked. It is called as the operator's own, also in private networks.
         filter_url: String = String::new(),
         /// Signs what is asked, as outgoing webhooks are signed; empty: not signed.

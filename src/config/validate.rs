@@ -246,6 +246,8 @@ fn socket(f: &mut Found, s: &Socket) {
 
 fn moderation(f: &mut Found, m: &Moderation) {
     f.range("moderation.reports_per_hour", m.reports_per_hour.into(), 1..=1_000_000);
+    f.size("moderation.reports_open_max", m.reports_open_max, 1..=1_000_000);
+    f.range("moderation.reports_kept_days", m.reports_kept_days, 1..=36_500);
     let url = m.filter_url.strip_prefix("https://").or_else(|| m.filter_url.strip_prefix("http://"));
     let fine = m.filter_url.is_empty() || url.is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace));
     f.unless(fine, "moderation.filter_url", "is not an address such as \"https://filter.example/screen\"");

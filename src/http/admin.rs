@@ -100,14 +100,14 @@ pub async fn create(_op: Operator, api: web::Data<Api>, Body(new): Body<NewAccou
 
 /// `POST /admin/users/{name}/disable`: also ends its sessions.
 pub async fn disable(_op: Operator, api: web::Data<Api>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
-    let row = api.accounts.set_disabled(&name, true).await?;
+    let row = api.bans.switch(&name, true).await?;
     api.sessions.ended_everywhere(row.user);
     Ok(HttpResponse::Ok().json(Account::from(row)))
 }
 
 /// `POST /admin/users/{name}/enable`
 pub async fn enable(_op: Operator, api: web::Data<Api>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
-    Ok(HttpResponse::Ok().json(Account::from(api.accounts.set_disabled(&name, false).await?)))
+    Ok(HttpResponse::Ok().json(Account::from(api.bans.switch(&name, false).await?)))
 }
 
 /// Body of password.

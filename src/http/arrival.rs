@@ -41,6 +41,9 @@ pub struct Stream {
 pub struct Arrived {
     /// The client speaks TLS, to us or to the proxy that said so.
     pub secure: bool,
+    /// A PROXY header named no client: then the connection's address is the proxy's, and what is in the request's headers is somebody
+    /// else's word.
+    pub unnamed: bool,
 }
 
 enum Inner {
@@ -101,11 +104,11 @@ impl Arrival {
             };
             let said = said.inspect_err(refused("proxy_header"))?;
             peer = said.client.unwrap_or(peer);
-            arrived.secure = said.secure;
+            arrived = Arrived { secure: said.secure, unnamed: said.client.is_none() };
         }
         let Some(tls) = &self.tls else { return Ok((Stream { io: Inner::Plain(io), arrived }, Some(peer))) };
         let stream = TlsAcceptor::from(tls.config()).accept(io).await.inspect_err(refused("tls"))?;
-        Ok((Stream { io: Inner::Tls(Box::new(stream)), arrived: Arrived { secure: true } }, Some(peer)))
+        Ok((Stream { io: Inner::Tls(Box::new(stream)), arrived: Arrived { secure: true, ..arrived } }, Some(peer)))
     }
 }
 

@@ -107,11 +107,13 @@ impl Audit {
 
     /// What to write down of a request, if it is one to the operators' interface that may change something.
     pub fn of_request(req: &ServiceRequest) -> Option<Pending> {
-        let watched = req.path().starts_with("/admin/") && !super::headers::is_safe(req);
+        // The address that was matched: a path may write the same one in many ways.
+        let pattern = req.match_pattern().unwrap_or_default();
+        let watched = pattern.starts_with("/admin/") && !super::headers::is_safe(req);
         watched.then(|| Pending {
             by: OPERATOR.into(),
             note: String::new(),
-            act: format!("{} {}", req.method(), req.match_pattern().unwrap_or_default()),
+            act: format!("{} {pattern}", req.method()),
             target: req.path().to_owned(),
             from: peer::client(req.request()).address,
         })
@@ -149,7 +151,8 @@ impl Audit {
         let (mut day, mut after) = match cursor {
             None => (today + 1, None),
             Some(cursor) => {
-                let (day, after) = read_cursor(cursor).ok_or_else(|| ApiError::new(Code::Invalid, "the cursor is none of this list"))?;
+                let read = read_cursor(cursor).filter(|(day, _)| *day <= today + 1);
+                let (day, after) = read.ok_or_else(|| ApiError::new(Code::Invalid, "the cursor is none of this list"))?;
                 (day, Some(after))
             }
         };
@@ -256,5 +259,7 @@ mod tests {
         assert_eq!(audit.purge(Audit::day(now())).await.unwrap(), 0);
         assert_eq!(audit.page(None, 100).await.unwrap().0.len(), 4);
         assert!(audit.page(Some("zz"), 1).await.is_err() && audit.page(Some("00"), 1).await.is_err());
+        let far = hex::encode([u64::MAX.to_be_bytes(), [1; 8]].concat());
+        assert!(audit.page(Some(&far), 1).await.is_err(), "no day that ever comes");
     }
 }

@@ -68,6 +68,9 @@ pub struct Newcomer {
     device: Option<String>,
     /// An address for links, should the password be forgotten. A mail to it asks for confirmation.
     #[serde(default)]
+    #[schema(
+        pattern = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64})*@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"
+    )]
     email: Option<String>,
     /// Give the refresh token as a cookie.
     #[serde(default)]
@@ -176,10 +179,12 @@ pub async fn register(api: web::Data<Api>, req: HttpRequest, Body(who): Body<New
         may_have_cookie(&api, &req, who.cookie)?;
         api.limits.attempt(address(&req), Some(&who.name))?;
         let email = who.email.as_deref().map(crate::auth::emails::normalized).transpose()?;
+        // Before there is an account: one that was made and not said would be in its owner's own way.
+        let email = email.map(|email| Ok::<_, ApiError>((email, api.mailer.place()?))).transpose()?;
         let id = UserId(api.node.next_id().await?);
         let user = api.accounts.create(id, &who.name, &who.password).await?;
-        if let Some(email) = email {
-            super::email::ask_for_proof(&api, &user, &email).await?;
+        if let Some((email, place)) = email {
+            super::email::ask_for_proof(&api, place, &user, &email).await?;
         }
         sign_in(&api, user, who.device.as_deref(), who.cookie).await
     };

@@ -16,7 +16,7 @@ use crate::auth::{deletion, failed, now};
 use crate::error::{ApiError, Code, Retry};
 use crate::protocol::entry::{Caller, Role};
 use crate::protocol::ids::{ClientId, DeviceId, RoomId, Seq, UserId};
-use crate::protocol::ops::{self, History, InRoom, Members, Request, SetRole};
+use crate::protocol::ops::{self, History, InRoom, Members, Request, SetRole, UpdateRoom};
 use crate::webhooks::incoming::HOOKS_MAX;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
@@ -138,8 +138,10 @@ fn or_gone<T>(revoked: Result<T, ApiError>) -> Result<(), ApiError> {
 async fn leave(api: &Api, user: UserId, room: RoomId) -> Result<(), ApiError> {
     let mut left = ask(api, user, leaving(api, user, room).await).await;
     if left.as_ref().is_err_and(|e| e.code == Code::Conflict) {
-        hand_over(api, user, room).await?;
-        left = ask(api, user, leaving(api, user, room).await).await;
+        left = match hand_over(api, user, room).await {
+            Ok(()) => ask(api, user, leaving(api, user, room).await).await,
+            Err(error) => Err(error),
+        };
     }
     match left {
         Err(error) if error.retry != Retry::Never => Err(error),
@@ -155,16 +157,35 @@ async fn leaving(api: &Api, user: UserId, room: RoomId) -> Request {
     Request::Leave(InRoom { room, cid: ClientId::fresh(), since: head(api, user, room).await })
 }
 
-/// Makes somebody else owner of a room whose last owner goes: of those with the highest role who has been there for longest by id.
+/// Makes somebody else owner of a room whose last owner goes: of those with the highest role a person rather than a bot, and the oldest account.
+/// An archived room is opened for it and archived again.
 async fn hand_over(api: &Api, user: UserId, room: RoomId) -> Result<(), ApiError> {
     let members = ask(api, user, Request::Members(Members { room, after: None, limit: Some(HEIRS) })).await?.members.unwrap_or_default();
     let mut heirs: Vec<(Role, UserId)> = members.iter().filter(|m| m.user != user).map(|m| (m.role, m.user)).collect();
     heirs.sort_by_key(|(role, user)| (std::cmp::Reverse(*role), *user));
     let ids: Vec<UserId> = heirs.iter().map(|(_, user)| *user).collect();
     let rows = api.store.users(&ids).await.map_err(failed)?;
-    let Some(heir) = rows.into_iter().flatten().find(|row| !row.disabled).map(|row| row.user) else { return Ok(()) };
+    let able: Vec<_> = rows.into_iter().flatten().filter(|row| !row.disabled).collect();
+    let Some(heir) = able.iter().find(|row| !row.bot).or(able.first()).map(|row| row.user) else { return Ok(()) };
+    match promote(api, user, room, heir).await {
+        Err(error) if error.code == Code::Forbidden => {
+            archive(api, user, room, false).await?;
+            promote(api, user, room, heir).await?;
+            archive(api, user, room, true).await
+        }
+        done => done,
+    }
+}
+
+async fn promote(api: &Api, user: UserId, room: RoomId, heir: UserId) -> Result<(), ApiError> {
     let since = head(api, user, room).await;
     ask(api, user, Request::Role(SetRole { room, user: heir, role: Role::Owner, cid: ClientId::fresh(), since })).await.map(drop)
+}
+
+async fn archive(api: &Api, user: UserId, room: RoomId, archived: bool) -> Result<(), ApiError> {
+    let since = head(api, user, room).await;
+    let change = UpdateRoom { archived: Some(archived), since, ..UpdateRoom::of(room) };
+    ask(api, user, Request::Update(change)).await.map(drop)
 }
 
 /// The room's head; 0 when it cannot be read, which only makes the room look further back for a repeat that is not there.

@@ -7,7 +7,7 @@ use super::error::Body;
 use super::password::confirmed;
 use super::{Api, address};
 use crate::auth::emails::normalized;
-use crate::auth::mail::texts;
+use crate::auth::mail::{Place, texts};
 use crate::auth::now;
 use crate::auth::onetime::Purpose;
 use crate::error::{ApiError, Code};
@@ -51,6 +51,9 @@ pub async fn verify(api: web::Data<Api>, req: HttpRequest, Body(proof): Body<Pro
 #[derive(Deserialize, ToSchema)]
 pub struct Wanted {
     /// The address.
+    #[schema(
+        pattern = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64})*@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"
+    )]
     email: String,
     /// The account's password.
     password: String,
@@ -61,7 +64,7 @@ pub struct Wanted {
 pub async fn set(api: web::Data<Api>, req: HttpRequest, me: SignedIn, Body(body): Body<Wanted>) -> Result<HttpResponse, ApiError> {
     let email = normalized(&body.email)?;
     confirmed(&api, &req, &me.user, &body.password).await?;
-    ask_for_proof(&api, &me.user, &email).await?;
+    ask_for_proof(&api, api.mailer.place()?, &me.user, &email).await?;
     Ok(HttpResponse::Accepted().finish())
 }
 
@@ -83,10 +86,9 @@ pub async fn remove(api: web::Data<Api>, req: HttpRequest, me: SignedIn, Body(bo
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Notes the wish, and sends a link to the address that it is about. The address is as [`normalized`] gives it.
-pub(super) async fn ask_for_proof(api: &Api, user: &UserRow, email: &str) -> Result<(), ApiError> {
-    // A place first: a wish whose link was never sent would only be in the way.
-    let place = api.mailer.place()?;
+/// Notes the wish, and sends a link to the address that it is about. The address is as [`normalized`] gives it. The place is taken before:
+/// a wish whose link was never sent would only be in the way.
+pub(super) async fn ask_for_proof(api: &Api, place: Place, user: &UserRow, email: &str) -> Result<(), ApiError> {
     api.limits.mail(user.user)?;
     api.emails.want(user.user, email).await?;
     let ttl_s = api.config.auth.verify_ttl_s;

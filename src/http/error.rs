@@ -185,5 +185,59 @@ fn is_json(req: &HttpRequest) -> bool {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|e| ApiError::new(Code::Malformed, format!("the body cannot be read: {e}")))
+    serde_json::from_slice(bytes).or_else(|error| {
+        // JSON has one kind of number: 3.0 is as whole as 3. Seldom written so, thus looked for only when reading failed.
+        serde_json::from_slice(&wholes(bytes)).map_err(|_| ApiError::new(Code::Malformed, format!("the body cannot be read: {error}")))
+    })
+}
+
+/// The same JSON, where whole numbers with a fraction or an exponent are written without.
+fn wholes(json: &[u8]) -> Vec<u8> {
+    let (mut out, mut at) = (Vec::with_capacity(json.len()), 0);
+    let (mut quoted, mut escaped) = (false, false);
+    while let Some(byte) = json.get(at) {
+        let token = match byte {
+            b'-' | b'0'..=b'9' if !quoted => json[at..].split(|b| !b.is_ascii_alphanumeric() && !b"+-.".contains(b)).next(),
+            _ => None,
+        };
+        match token {
+            Some(token) => {
+                out.extend(whole(token).as_deref().unwrap_or(token));
+                at += token.len();
+            }
+            None => {
+                quoted ^= *byte == b'"' && !escaped;
+                escaped = quoted && *byte == b'\\' && !escaped;
+                out.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+/// A number with a fraction or an exponent that is whole, as an integer of 64 bits.
+fn whole(number: &[u8]) -> Option<Vec<u8>> {
+    const END: f64 = u64::MAX as f64;
+    let text = std::str::from_utf8(number).ok().filter(|text| text.contains(['.', 'e', 'E']))?;
+    let number: f64 = text.parse().ok()?;
+    (number.fract() == 0.0 && number.abs() < END).then(|| format!("{number:.0}").into_bytes())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_is_whole_however_it_is_written_and_another_is_not() {
+        for same in ["[7, null]", "[7.0, null]", "[0.7e1,null]", "[ 70E-1 ,7e0]"] {
+            assert_eq!(parse::<(u64, Option<u64>)>(same.as_bytes()).unwrap().0, 7, "{same}");
+        }
+        assert_eq!(parse::<u64>(b"2251799813685247.0").unwrap(), 2_251_799_813_685_247);
+        assert_eq!(parse::<(String, u64)>(br#"["a \"1.0\\", 2.0]"#).unwrap(), ("a \"1.0\\".into(), 2), "texts stay");
+        for other in ["[7.5, null]", "[-7.0, null]", "[1e300, null]", "[\"7.0\", null]"] {
+            assert_eq!(parse::<(u64, Option<u64>)>(other.as_bytes()).unwrap_err().code, Code::Malformed, "{other}");
+        }
+    }
 }

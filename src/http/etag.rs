@@ -70,6 +70,11 @@ impl Conditions {
         if same { response.finish() } else { response.content_type("application/json").body(body) }
     }
 
+    /// Whether a change may be made only to what the client has seen.
+    pub fn is_conditional(&self) -> bool {
+        self.only_if.is_some()
+    }
+
     /// Whether the thing, as it is shown now, may be changed by this request.
     pub fn allow<T: Serialize>(&self, thing: &T) -> Result<(), ApiError> {
         let allowed = match &self.only_if {

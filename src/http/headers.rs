@@ -7,12 +7,6 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// For answers that are no pages: a browser that shows one loads and runs nothing, and no page frames it.
 const CLOSED: &str = "default-src 'none'; frame-ancestors 'none'";
-/// For the pages of the web app: its own scripts and styles only, nothing inline but styles; pictures of anywhere (avatars and
-/// attachments are addresses), sockets and requests to its own server only.
-pub const WEB_APP: &str = "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' https: data: blob:; \
-     media-src 'self' https: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self'; manifest-src 'self'; object-src 'none'; \
-     base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
-
 /// Puts what is not there yet. `hsts_s`: how long a browser shall come back by TLS only; told only where it came by TLS (RFC 6797, 7.2).
 pub fn protect<B: MessageBody>(response: &mut ServiceResponse<B>, hsts_s: u64) {
     let secure = hsts_s > 0 && peer::client(response.request()).secure;

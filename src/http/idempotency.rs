@@ -107,6 +107,8 @@ pub struct Attempt {
     pub cid: ClientId,
     /// The room's head when the request was first tried; 0 for requests without a room.
     pub since: Seq,
+    /// When the request was first tried.
+    pub at: Millis,
 }
 
 /// The header, for the document.
@@ -156,14 +158,14 @@ impl Key {
         F: Future<Output = Result<HttpResponse, ApiError>> + 'static,
     {
         let Some(key) = self.key else {
-            return act(Attempt { cid: ClientId::fresh(), since: since.await? }).await;
+            return act(Attempt { cid: ClientId::fresh(), since: since.await?, at: now() }).await;
         };
         let place = Place::new(api, user, &key);
         let begun = match place.begin(print(&self.req), since).await? {
             Begun::Answered(answer) => return replay(answer),
             Begun::Do(kept) => kept,
         };
-        let doing = act(Attempt { cid: client_id(user, &key, begun.begun), since: begun.since });
+        let doing = act(Attempt { cid: client_id(user, &key, begun.begun), since: begun.since, at: begun.begun });
         // In a task of its own: it ends, and is remembered, also when the client does not wait for it.
         let done = actix_web::rt::spawn(async move {
             let answer = doing.await;

@@ -11,7 +11,7 @@ use super::scopes::Keeper;
 use crate::auth::issuers::Person;
 use crate::auth::{failed, now};
 use crate::error::{ApiError, Code};
-use crate::protocol::entry::{Caller, Role, RoomKind};
+use crate::protocol::entry::{Caller, RoomKind};
 use crate::protocol::ids::{ClientId, DeviceId, MessageId, Millis, RoomId, Seq, UserId};
 use crate::protocol::ops::{InRoom, OnMember, Request, Send};
 use crate::webhooks::incoming::Incoming;
@@ -25,8 +25,6 @@ use utoipa::{OpenApi, ToSchema};
 #[openapi(paths(list, create, revoke, post))]
 pub struct Docs;
 
-/// Members of a room that are looked through for an owner at once.
-const MEMBERS_PAGE: usize = 1_000;
 /// Bytes of a name that a post shows.
 const USERNAME_BYTES_MAX: usize = 100;
 
@@ -122,29 +120,15 @@ pub async fn create(_keeper: Keeper, api: web::Data<Api>, Body(new): Body<New>) 
     Ok(HttpResponse::Created().json(Hook::of(&hook, Some(&secret))))
 }
 
-/// Makes the bot a member: it comes into a channel by itself, and into a group by one of its owners.
+/// Makes the bot a member: it comes into a channel by itself, and into a group by the server, for no member did it.
 async fn bring_in(api: &Api, room: RoomId, kind: RoomKind, bot: UserId) -> Result<(), ApiError> {
     let cid = ClientId::fresh();
     let since = head(api, room).await?;
     let (by, request) = match kind {
         RoomKind::Channel => (bot, Request::Join(InRoom { room, cid, since })),
-        _ => (owner(api, room).await?, Request::Invite(OnMember { room, user: bot, cid, since }.into())),
+        _ => (UserId::SERVER, Request::Invite(OnMember { room, user: bot, cid, since }.into())),
     };
     api.node.ask(Caller { user: by, device: DeviceId(0) }, request).await.map(drop)
-}
-
-async fn owner(api: &Api, room: RoomId) -> Result<UserId, ApiError> {
-    let mut after = UserId(0);
-    loop {
-        let page = api.store.members(room, after, MEMBERS_PAGE).await.map_err(failed)?;
-        if let Some(owner) = page.iter().find(|m| m.role == Some(Role::Owner)) {
-            return Ok(owner.user);
-        }
-        match page.last() {
-            Some(last) if page.len() == MEMBERS_PAGE => after = last.user,
-            _ => return Err(ApiError::new(Code::Conflict, "room: it has no owner who could bring the webhook's bot in")),
-        }
-    }
 }
 
 /// A seq that is in the room already; not the newest one perhaps, but near.
@@ -170,6 +154,10 @@ pub async fn revoke(_keeper: Keeper, api: web::Data<Api>, id: web::Path<u64>) ->
 pub async fn post(api: web::Data<Api>, at: web::Path<(u64, String)>, key: Key, Body(post): Body<Post>) -> Result<HttpResponse, ApiError> {
     let hook = api.incoming.verify(at.0, &at.1).await?;
     api.limits.hook(hook.id)?;
+    let bot = api.store.user(hook.user).await.map_err(failed)?;
+    if bot.is_none_or(|bot| bot.disabled) {
+        return Err(ApiError::new(Code::Forbidden, "the account of this webhook is disabled"));
+    }
     let data = data(post.username, post.data)?;
     let (shared, text, since) = (api.clone(), post.text, head(&api, hook.room));
     key.once(&api, hook.user, since, move |attempt| async move {

@@ -24,6 +24,17 @@ const EXPIRES_S_MAX: u64 = 365 * 86_400;
 /// Uses of a link at most, where they are counted.
 const USES_MAX: u32 = 100_000;
 
+/// The roles that a link may give: more is given to whom one knows.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code)]
+enum GuestRole {
+    /// Reads only.
+    Reader,
+    /// Reads and writes.
+    Member,
+}
+
 /// A link to be made; may be left out.
 #[derive(Default, Deserialize, ToSchema)]
 pub struct NewLink {
@@ -33,7 +44,8 @@ pub struct NewLink {
     /// How many may come by it; absent: any number.
     #[schema(minimum = 1, maximum = 100000)]
     uses_max: Option<u32>,
-    /// The role of those who come by it: `member` (when absent) or `reader`.
+    /// The role of those who come by it; a member when absent.
+    #[schema(value_type = Option<GuestRole>)]
     role: Option<Role>,
 }
 

@@ -149,6 +149,7 @@ pub async fn unban(api: web::Data<Api>, node: Node, me: SignedIn, place: Place) 
 #[derive(Default, Deserialize, ToSchema)]
 pub struct UntilWhen {
     /// When the mute ends by itself, milliseconds since 1970 by the server's clock; absent: when it is lifted.
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 253402300799999u64)]
     until: Option<Millis>,
 }
 

@@ -9,7 +9,7 @@ use super::error::Body;
 use super::etag::{Conditions, IfMatchHeader, IfNoneMatchHeader};
 use super::idempotency::{Key, KeyHeader};
 use super::page::{Page, PageQuery};
-use super::rooms::{Node, ask, done, fresh};
+use super::rooms::{Node, ask, change_if, done, fresh};
 use crate::actors::looking::{self, Named, Stretch};
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::{Attachment, Entry, Opaque};
@@ -17,6 +17,7 @@ use crate::protocol::ids::{ClientId, MessageId, Millis, RoomId, Seq, UserId};
 use crate::protocol::ops::{self, EditMessage, History, OnMessage, PinMessage, ReactTo, Receipt, Request, Send, Shown};
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::sync::Arc;
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
@@ -81,8 +82,10 @@ pub struct NewMessage {
     #[serde(default)]
     text: String,
     /// The seq of the message that it answers.
+    #[schema(value_type = Option<u64>, minimum = 1)]
     reply_to: Option<Seq>,
     /// The seq of the message whose thread it belongs to.
+    #[schema(value_type = Option<u64>, minimum = 1)]
     thread: Option<Seq>,
     /// Members to mention.
     #[serde(default)]
@@ -96,6 +99,13 @@ pub struct NewMessage {
     cid: Option<ClientId>,
     /// With `cid`: the last seq of the room that one had seen when the message was first sent.
     since: Option<Seq>,
+}
+
+/// Who is named twice is named once.
+fn each_once(mut users: Vec<UserId>) -> Vec<UserId> {
+    let mut seen = HashSet::with_capacity(users.len());
+    users.retain(|user| seen.insert(*user));
+    users
 }
 
 /// Where a message is.
@@ -128,6 +138,7 @@ pub async fn send(
     let since = async move { if own.is_some() { Ok(0) } else { head.await } };
     key.once(&api, user, since, move |attempt| async move {
         let NewMessage { text, reply_to, thread, mentions, attachments, data, cid, since } = new;
+        let mentions = each_once(mentions);
         let (cid, since) = cid.map_or((attempt.cid, attempt.since), |cid| (cid, since.unwrap_or(0)));
         let sent = ask(&at, &me, Request::Send(Send { room, cid, since, text, reply_to, thread, mentions, attachments, data })).await?;
         let place = format!("/v1/rooms/{room}/messages/{}", sent.seq.unwrap_or_default());
@@ -142,7 +153,7 @@ fn where_it_is(room: RoomId, sent: ops::Ok) -> Sent {
 }
 
 /// A message as it is now.
-#[utoipa::path(get, path = "/v1/rooms/{room}/messages/{seq}", params(("room" = RoomId, Path), ("seq" = Seq, Path), IfNoneMatchHeader),
+#[utoipa::path(get, path = "/v1/rooms/{room}/messages/{seq}", params(("room" = RoomId, Path), ("seq" = u64, Path, minimum = 1), IfNoneMatchHeader),
     responses((status = 200, description = "the message", body = Shown), (status = 304, description = "as before")))]
 pub async fn read(node: Node, me: SignedIn, when: Conditions, place: Place) -> Result<HttpResponse, ApiError> {
     let (room, seq) = *place;
@@ -160,7 +171,7 @@ pub struct NewText {
 }
 
 /// Changes the text of one's own message.
-#[utoipa::path(patch, path = "/v1/rooms/{room}/messages/{seq}", params(("room" = RoomId, Path), ("seq" = Seq, Path), IfMatchHeader),
+#[utoipa::path(patch, path = "/v1/rooms/{room}/messages/{seq}", params(("room" = RoomId, Path), ("seq" = u64, Path, minimum = 1), IfMatchHeader),
     request_body = NewText, responses((status = 200, description = "the message as it is now", body = Shown)))]
 pub async fn edit(
     api: web::Data<Api>,
@@ -171,14 +182,15 @@ pub async fn edit(
     Body(new): Body<NewText>,
 ) -> Result<HttpResponse, ApiError> {
     let (room, seq) = *place;
-    when.allow(&looking::message(&node, me.user.user, room, seq).await?)?;
-    let (cid, since) = fresh(&node, &me, room).await?;
-    ask(&api, &me, Request::Edit(EditMessage { room, seq, text: new.text, mentions: new.mentions, cid, since })).await?;
-    Ok(Conditions::default().show(&looking::message(&node, me.user.user, room, seq).await?))
+    let (text, mentions) = (new.text, each_once(new.mentions));
+    let read = async || looking::message(&node, me.user.user, room, seq).await;
+    let edit = |cid, since| Request::Edit(EditMessage { room, seq, text: text.clone(), mentions: mentions.clone(), cid, since });
+    change_if((&api, &node, &me, &when), room, read, edit).await?;
+    Ok(Conditions::default().show(&read().await?))
 }
 
 /// Deletes a message: one's own, or as moderator. A tombstone stays in its place.
-#[utoipa::path(delete, path = "/v1/rooms/{room}/messages/{seq}", params(("room" = RoomId, Path), ("seq" = Seq, Path)),
+#[utoipa::path(delete, path = "/v1/rooms/{room}/messages/{seq}", params(("room" = RoomId, Path), ("seq" = u64, Path, minimum = 1)),
     responses((status = 204, description = "deleted")))]
 pub async fn delete(api: web::Data<Api>, node: Node, me: SignedIn, place: Place) -> Result<HttpResponse, ApiError> {
     let (room, seq) = *place;
@@ -204,7 +216,7 @@ async fn reaction(
 
 /// Adds a reaction.
 #[utoipa::path(put, path = "/v1/rooms/{room}/messages/{seq}/reactions/{emoji}",
-    params(("room" = RoomId, Path), ("seq" = Seq, Path), ("emoji" = String, Path, description = "an emoji or a short name, 1 to 64 bytes")),
+    params(("room" = RoomId, Path), ("seq" = u64, Path, minimum = 1), ("emoji" = String, Path, pattern = r"^[^\s\x00-\x1f\x7f-\x9f]{1,64}$", description = "an emoji or a short name")),
     responses((status = 204, description = "one reacts so")))]
 pub async fn react(
     api: web::Data<Api>,
@@ -217,7 +229,7 @@ pub async fn react(
 
 /// Takes a reaction back.
 #[utoipa::path(delete, path = "/v1/rooms/{room}/messages/{seq}/reactions/{emoji}",
-    params(("room" = RoomId, Path), ("seq" = Seq, Path), ("emoji" = String, Path, description = "as it was added")),
+    params(("room" = RoomId, Path), ("seq" = u64, Path, minimum = 1), ("emoji" = String, Path, pattern = r"^[^\s\x00-\x1f\x7f-\x9f]{1,64}$", description = "as it was added")),
     responses((status = 204, description = "one does not react so")))]
 pub async fn unreact(
     api: web::Data<Api>,
@@ -235,21 +247,21 @@ async fn pinned(api: &Api, node: &Node, me: &SignedIn, place: &Place, on: bool) 
 }
 
 /// Pins a message.
-#[utoipa::path(put, path = "/v1/rooms/{room}/messages/{seq}/pin", params(("room" = RoomId, Path), ("seq" = Seq, Path)),
+#[utoipa::path(put, path = "/v1/rooms/{room}/messages/{seq}/pin", params(("room" = RoomId, Path), ("seq" = u64, Path, minimum = 1)),
     responses((status = 204, description = "pinned")))]
 pub async fn pin(api: web::Data<Api>, node: Node, me: SignedIn, place: Place) -> Result<HttpResponse, ApiError> {
     pinned(&api, &node, &me, &place, true).await
 }
 
 /// Unpins a message.
-#[utoipa::path(delete, path = "/v1/rooms/{room}/messages/{seq}/pin", params(("room" = RoomId, Path), ("seq" = Seq, Path)),
+#[utoipa::path(delete, path = "/v1/rooms/{room}/messages/{seq}/pin", params(("room" = RoomId, Path), ("seq" = u64, Path, minimum = 1)),
     responses((status = 204, description = "not pinned")))]
 pub async fn unpin(api: web::Data<Api>, node: Node, me: SignedIn, place: Place) -> Result<HttpResponse, ApiError> {
     pinned(&api, &node, &me, &place, false).await
 }
 
 /// Messages of a thread, oldest first. A page may be short, or empty, and still have a `next`.
-#[utoipa::path(get, path = "/v1/rooms/{room}/messages/{seq}/thread", params(("room" = RoomId, Path), ("seq" = Seq, Path), PageQuery),
+#[utoipa::path(get, path = "/v1/rooms/{room}/messages/{seq}/thread", params(("room" = RoomId, Path), ("seq" = u64, Path, minimum = 1), PageQuery),
     responses((status = 200, description = "a page of them", body = Page<Shown>)))]
 pub async fn thread(node: Node, me: SignedIn, place: Place, page: web::Query<PageQuery>) -> Result<HttpResponse, ApiError> {
     let (shown, next) = looking::thread(&node, me.user.user, *place, page.place()?, page.limit()?).await?;
@@ -257,7 +269,7 @@ pub async fn thread(node: Node, me: SignedIn, place: Place, page: web::Query<Pag
 }
 
 /// Who has read a message, its author aside; only in rooms of few members (100, unless the operator chose otherwise).
-#[utoipa::path(get, path = "/v1/rooms/{room}/messages/{seq}/readers", params(("room" = RoomId, Path), ("seq" = Seq, Path)),
+#[utoipa::path(get, path = "/v1/rooms/{room}/messages/{seq}/readers", params(("room" = RoomId, Path), ("seq" = u64, Path, minimum = 1)),
     responses((status = 200, description = "all of them", body = Page<Named>)))]
 pub async fn readers(node: Node, me: SignedIn, place: Place) -> Result<HttpResponse, ApiError> {
     let (room, seq) = *place;

@@ -52,7 +52,7 @@ use crate::config::Config;
 use crate::error::{ApiError, Code};
 use crate::outbound::Outbound;
 use crate::protocol::entry::{Caller, RoomKind};
-use crate::protocol::ids::{DeviceId, RoomId, UserId};
+use crate::protocol::ids::{DeviceId, RoomId, Seq, UserId};
 use crate::protocol::ops::{self, PresencePush, Request};
 use crate::push::Pushes;
 use crate::storage::Store;
@@ -143,7 +143,11 @@ pub trait NodePort: Send + Sync {
     /// What users are now; those who are not connected may be left out.
     async fn presence(&self, users: &[UserId]) -> Vec<PresencePush>;
     /// Answers a request as a socket would (`actors::asking`).
-    async fn ask(&self, caller: Caller, request: Request) -> Result<ops::Ok, ApiError>;
+    async fn ask(&self, caller: Caller, request: Request) -> Result<ops::Ok, ApiError> {
+        self.ask_at(caller, request, None).await
+    }
+    /// The same, only if `head` (when there is one) is still the room's head; else [`Code::PreconditionFailed`].
+    async fn ask_at(&self, caller: Caller, request: Request, head: Option<Seq>) -> Result<ops::Ok, ApiError>;
     /// How it is.
     fn status(&self) -> NodeStatus;
     /// Makes an actor panic (`dev.faults`); false when there is none of that name and id.
@@ -262,7 +266,7 @@ impl Api {
             deletions: Notify::new(),
             exports: Arc::new(Semaphore::new(export::AT_ONCE)),
             rotation: Mutex::new(()),
-            reports: Reports::new(store.clone()),
+            reports: Reports::new(store.clone(), &config.moderation),
             bans: Bans::new(store.clone(), accounts.clone()),
             accounts,
             sessions,
@@ -494,20 +498,31 @@ fn api_at<const N: usize>(table: &mut Table<'_>, path: &'static str, allow: &'st
     table.cfg.service(resource(path, allow, routes).wrap(from_fn(counted)));
 }
 
-async fn plain<B: MessageBody>(req: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, actix_web::Error> {
+async fn plain<B: MessageBody + 'static>(req: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, actix_web::Error> {
     let api = req.app_data::<web::Data<Api>>().cloned();
     let act = audit::Audit::of_request(&req);
-    let mut response = next.call(req).await?;
-    if let Some(api) = api {
-        headers::protect(&mut response, api.config.tls.hsts_s);
-        if let Some(act) = act.or_else(|| audit::Audit::of_key(response.request())) {
-            api.audit.answered(act, &response).await;
+    let by_key = !headers::is_safe(&req) && bearer(req.request()).is_some_and(scopes::is_key);
+    let apart = act.is_some() || by_key;
+    let doing = next.call(req);
+    let done = async move {
+        let mut response = doing.await?;
+        if let Some(api) = api {
+            headers::protect(&mut response, api.config.tls.hsts_s);
+            if let Some(act) = act.or_else(|| audit::Audit::of_key(response.request())) {
+                api.audit.answered(act, &response).await;
+            }
         }
+        Ok(response)
+    };
+    if !apart {
+        return done.await;
     }
-    Ok(response)
+    // An act of administration is done whole, and written down, also when its client is gone before the answer.
+    let lost = |_| ApiError::new(Code::Internal, "the request failed by a fault of the server's own");
+    actix_web::rt::spawn(done).await.map_err(lost)?
 }
 
-async fn counted<B: MessageBody>(req: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+async fn counted<B: MessageBody + 'static>(req: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
     let begun = Instant::now();
     let method = req.method().clone();
     let path = req.match_pattern().unwrap_or_default();

@@ -6,7 +6,7 @@
 
 use super::auth::SignedIn;
 use super::error::{Body, OptionalBody};
-use super::idempotency::{Key, KeyHeader};
+use super::idempotency::{Attempt, Key, KeyHeader};
 use super::page::{Page, PageQuery};
 use super::scopes::Keeper;
 use super::users::{no_such_user, states};
@@ -16,7 +16,7 @@ use crate::auth::reports::{Action, Report, Resolution, State, shortened};
 use crate::auth::{failed, now};
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::{self, Caller};
-use crate::protocol::ids::{ClientId, DeviceId, RoomId, Seq, UserId};
+use crate::protocol::ids::{ClientId, DeviceId, Millis, RoomId, Seq, UserId};
 use crate::protocol::ops::{History, OnMessage, Request};
 use crate::storage::ContactState;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -26,6 +26,8 @@ use utoipa::{IntoParams, OpenApi, ToSchema};
 
 /// Characters of a reason or a note at most.
 const REASON_CHARS_MAX: usize = 1_000;
+/// Bits of a report's id that tell apart those of one millisecond.
+const REPORT_ID_BITS: u32 = 22;
 
 /// What this file adds to the OpenAPI document.
 #[derive(OpenApi)]
@@ -42,6 +44,7 @@ pub struct NewReport {
     /// The user, where it is no message.
     user: Option<UserId>,
     /// Why: 1 to 1,000 characters.
+    #[schema(min_length = 1, max_length = 1000, pattern = r"\S")]
     reason: String,
 }
 
@@ -59,10 +62,10 @@ pub struct Filed {
     responses((status = 201, description = "it waits for a moderator", body = Filed)))]
 pub async fn report(api: web::Data<Api>, me: SignedIn, key: Key, Body(new): Body<NewReport>) -> Result<HttpResponse, ApiError> {
     let (data, user) = (api.clone(), me.user.user);
-    key.once(&api, user, async { Ok(0) }, |_| file(data, me, new)).await
+    key.once(&api, user, async { Ok(0) }, |attempt| file(data, me, new, attempt)).await
 }
 
-async fn file(api: web::Data<Api>, me: SignedIn, new: NewReport) -> Result<HttpResponse, ApiError> {
+async fn file(api: web::Data<Api>, me: SignedIn, new: NewReport, attempt: Attempt) -> Result<HttpResponse, ApiError> {
     let reason = text("reason", &new.reason, 1)?;
     api.limits.report(me.user.user)?;
     let (user, text) = match (new.room, new.seq, new.user) {
@@ -73,11 +76,18 @@ async fn file(api: web::Data<Api>, me: SignedIn, new: NewReport) -> Result<HttpR
         (None, None, Some(user)) => (visible(&api, me.user.user, user).await?, None),
         _ => return Err(ApiError::new(Code::Invalid, "a report names room and seq of a message, or a user")),
     };
-    let id = api.node.next_id().await?;
-    let by = me.user.user;
-    let report = Report { id, state: State::Open, at: now(), by, user, room: new.room, seq: new.seq, text, reason, resolution: None };
+    let (by, at) = (me.user.user, attempt.at);
+    // The same in every try, and growing with time: the queue is worked off in this order.
+    let id = report_id(at, attempt.cid);
+    let report = Report { id, state: State::Open, at, by, user, room: new.room, seq: new.seq, text, reason, resolution: None };
     api.reports.file(&report).await?;
     Ok(HttpResponse::Created().json(Filed { id: id.to_string(), state: State::Open }))
+}
+
+/// Milliseconds, and 22 bits of the client id below them.
+fn report_id(at: Millis, cid: ClientId) -> u64 {
+    let unique = u64::from(cid.0.as_fields().0) & ((1 << REPORT_ID_BITS) - 1);
+    at << REPORT_ID_BITS | unique
 }
 
 fn text(what: &str, text: &str, min: usize) -> Result<String, ApiError> {
@@ -180,23 +190,23 @@ pub async fn resolve(
 async fn settle(api: &Api, moderator: &Moderator, id: u64, decision: Decision) -> Result<Report, ApiError> {
     let note = text("note", &decision.note, 0)?;
     let report = api.reports.get(id).await?;
-    if let Some(done) = &report.resolution
-        && done.action != decision.action
-    {
-        return Err(ApiError::new(Code::Conflict, "the report was resolved otherwise already"));
-    }
-    match decision.action {
-        Action::None => {}
-        Action::Delete => {
-            let (Some(room), Some(seq)) = (report.room, report.seq) else {
-                return Err(ApiError::new(Code::Invalid, "the report is of a user: there is no message to delete"));
-            };
-            delete(api, room, seq).await?;
-        }
-        Action::Ban => drop(banish(api, report.user, &moderator.by, &note).await?),
+    let message = report.room.zip(report.seq);
+    if decision.action == Action::Delete && message.is_none() {
+        return Err(ApiError::new(Code::Invalid, "the report is of a user: there is no message to delete"));
     }
     let (by, act) = (moderator.by.clone(), format!("report {}", action_name(decision.action)));
-    let report = api.reports.resolve(report, Resolution { action: decision.action, by, at: now(), note: note.clone() }).await?;
+    // Decided first, then done: of two moderators with two minds one acts. It leaves the queue when it is done.
+    let report = api.reports.decide(report, Resolution { action: decision.action, by, at: now(), note: note.clone() }).await?;
+    match (decision.action, message) {
+        (Action::Delete, Some((room, seq))) => delete(api, room, seq).await?,
+        (Action::Ban, _) => match banish(api, report.user, &moderator.by, &note).await {
+            // An account that is gone needs no ban.
+            Err(e) if e.code == Code::NotFound => {}
+            banned => drop(banned?),
+        },
+        _ => {}
+    }
+    api.reports.done(id).await?;
     moderator.note(api, &act, format!("report {id} about user {}", report.user), &note).await;
     Ok(report)
 }
@@ -212,7 +222,7 @@ fn action_name(action: Action) -> &'static str {
 /// Deletes a message as the server. One that is deleted, or no longer kept, is what was wanted.
 async fn delete(api: &Api, room: RoomId, seq: Seq) -> Result<(), ApiError> {
     let row = api.store.rooms(&[room]).await.map_err(failed)?.pop().flatten();
-    let Some(row) = row else { return Err(ApiError::new(Code::NotFound, "there is no such room any more")) };
+    let Some(row) = row else { return Ok(()) };
     let server = Caller { user: UserId::SERVER, device: DeviceId(0) };
     let request = Request::Delete(OnMessage { room, seq, cid: ClientId::fresh(), since: row.applied });
     match api.node.ask(server, request).await {

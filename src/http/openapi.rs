@@ -78,8 +78,44 @@ pub fn whole() -> Value {
         }
     }
     common(&mut whole);
+    forms(&mut whole);
     tidy(&mut whole);
     whole
+}
+
+/// Of which forms a body must have one, where its fields alone do not say it: a schema, and the forms as JSON Schemas.
+const FORMS: &[(&str, &str)] = &[
+    (
+        "NewMessage",
+        r#"[{"required": ["text"], "properties": {"text": {"minLength": 1}}},
+            {"required": ["attachments"], "properties": {"attachments": {"minItems": 1}}},
+            {"required": ["data"], "properties": {"data": {"type": "string", "minLength": 1}}}]"#,
+    ),
+    (
+        "NewRoom",
+        r#"[{"required": ["name"], "properties": {"kind": {"enum": ["group", "channel"]}, "name": {"type": "string"}}},
+            {"required": ["members"], "properties": {"kind": {"const": "direct"}, "name": {"type": "null"}, "topic": {"type": "null"},
+                "members": {"minItems": 1, "maxItems": 1}}}]"#,
+    ),
+    (
+        "Forgotten",
+        r#"[{"required": ["name"], "properties": {"name": {"type": "string"}, "email": {"type": "null"}}},
+            {"required": ["email"], "properties": {"email": {"type": "string"}, "name": {"type": "null"}}}]"#,
+    ),
+    (
+        "NewReport",
+        r#"[{"required": ["room", "seq"],
+                "properties": {"room": {"type": "string"}, "seq": {"type": "integer"}, "user": {"type": "null"}}},
+            {"required": ["user"], "properties": {"user": {"type": "string"}, "room": {"type": "null"}, "seq": {"type": "null"}}}]"#,
+    ),
+];
+
+fn forms(doc: &mut Value) {
+    for (name, forms) in FORMS {
+        if let Some(schema) = doc["components"]["schemas"].get_mut(*name) {
+            schema["anyOf"] = serde_json::from_str(forms).expect("the forms are JSON, which a test reads");
+        }
+    }
 }
 
 /// Gives every operation its part's name as tag, and a name that no other part's operation has.
@@ -180,7 +216,7 @@ fn each(value: &mut Value, step: &impl Fn(&mut Value)) {
     }
 }
 
-/// Unsigned integers end where their type does.
+/// Unsigned integers end where their type does, and are called unsigned.
 fn bounds(schema: &mut Value) {
     let of_type = |t: &Value| t == "integer" || t.as_array().is_some_and(|ts| ts.iter().any(|t| t == "integer"));
     let Some(object) = schema.as_object_mut() else { return };
@@ -190,7 +226,9 @@ fn bounds(schema: &mut Value) {
     {
         return;
     }
-    let maximum = if object.get("format").is_some_and(|f| f == "int32") { u64::from(u32::MAX) } else { u64::MAX };
+    let (format, maximum) =
+        if object.get("format").is_some_and(|f| f == "int32") { ("uint32", u64::from(u32::MAX)) } else { ("uint64", u64::MAX) };
+    object.insert("format".into(), format.into());
     object.insert("maximum".into(), maximum.into());
 }
 
@@ -288,7 +326,7 @@ mod tests {
         let parameters = &doc["paths"]["/x"]["get"]["parameters"];
         assert_eq!(parameters[0]["schema"], json!({ "type": "string" }));
         assert_eq!(parameters[1]["schema"], json!({ "$ref": "#/components/schemas/UserId" }));
-        let at = json!({ "type": "integer", "format": "int64", "minimum": 0, "maximum": u64::MAX, "description": "see `At`" });
+        let at = json!({ "type": "integer", "format": "uint64", "minimum": 0, "maximum": u64::MAX, "description": "see `At`" });
         assert_eq!(doc["components"]["schemas"], json!({ "A": { "properties": { "at": at } } }));
     }
 }

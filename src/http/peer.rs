@@ -82,7 +82,6 @@ impl Proxies {
 
     fn forwarded(&self, direct: Client, headers: &HeaderMap) -> Client {
         let mut client = direct;
-        let text = |v: &header::HeaderValue| v.to_str().map(str::to_owned).unwrap_or_default();
         let elements: Vec<String> = headers.get_all(header::FORWARDED).map(text).flat_map(|v| split(&v, ',')).collect();
         for element in elements.iter().rev().take(HOPS_MAX) {
             let mut address = None;
@@ -110,28 +109,31 @@ impl Proxies {
 
 /// All values of a header that lists them, in order.
 fn values(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
-    let all = headers.get_all(name).filter_map(|v| v.to_str().ok());
-    all.flat_map(|v| v.split(',')).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()).collect()
+    let all: Vec<_> = headers.get_all(name).map(text).collect();
+    all.iter().flat_map(|v| v.split(',')).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()).collect()
 }
 
-/// The parts between separators that stand outside quotes.
+/// A header's text. Bytes that are no UTF-8 spoil the part that they are in; what a proxy added behind it is still read.
+fn text(value: &header::HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+/// The parts between separators that stand outside quotes. Read from the right, where the proxies' own words are: a quote that a client
+/// opened and did not close hides nothing that was added behind it.
 fn split(text: &str, separator: char) -> Vec<String> {
-    let (mut parts, mut part, mut quoted, mut escaped) = (Vec::new(), String::new(), false, false);
-    for c in text.chars() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            c if c == separator && !quoted => {
-                parts.push(std::mem::take(&mut part).trim().to_owned());
-                continue;
-            }
-            _ => {}
+    let (mut parts, mut end, mut quoted) = (Vec::new(), text.len(), false);
+    for (at, c) in text.char_indices().rev() {
+        let escaped = || text[..at].bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1;
+        if c == '"' && !(quoted && escaped()) {
+            quoted = !quoted;
+        } else if c == separator && !quoted {
+            parts.push(text[at + c.len_utf8()..end].trim().to_owned());
+            end = at;
         }
-        part.push(c);
     }
-    parts.push(part.trim().to_owned());
+    parts.push(text[..end].trim().to_owned());
     parts.retain(|part| !part.is_empty());
+    parts.reverse();
     parts
 }
 
@@ -155,10 +157,10 @@ fn node_address(text: &str) -> Option<IpAddr> {
 /// The client of a request.
 pub fn client(req: &HttpRequest) -> Client {
     let peer = req.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip());
-    let secure = req.conn_data::<Arrived>().is_some_and(|arrived| arrived.secure);
+    let Arrived { secure, unnamed } = req.conn_data::<Arrived>().copied().unwrap_or_default();
     match req.app_data::<web::Data<Api>>() {
-        Some(api) => api.proxies.client(peer, secure, req.headers()),
-        None => Client { address: peer.to_canonical(), secure, host: None },
+        Some(api) if !unnamed => api.proxies.client(peer, secure, req.headers()),
+        _ => Client { address: peer.to_canonical(), secure, host: None },
     }
 }
 
@@ -225,6 +227,9 @@ mod tests {
         assert_eq!(from("::ffff:192.0.2.7"), "192.0.2.7");
         assert_eq!(from("192.0.2.7:5555"), "192.0.2.7");
         assert_eq!(from(""), "10.0.0.1");
+        let spoilt = HeaderValue::from_bytes(b"6.6.6.\xff, 192.0.2.7").unwrap();
+        let map = HeaderMap::from_iter([(X_FORWARDED_FOR, spoilt)]);
+        assert_eq!(p.client("10.0.0.1".parse().unwrap(), false, &map).address.to_string(), "192.0.2.7", "not the proxy itself");
         let two = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "192.0.2.8"), ("x-forwarded-proto", "http, https")];
         assert_eq!(ask(&p, "::1", &two), ("192.0.2.8".into(), true), "several lines are one list");
     }
@@ -245,7 +250,8 @@ mod tests {
         assert_eq!(from("for=192.0.2.7;proto=https, for=10.0.0.2;proto=http").address.to_string(), "192.0.2.7");
         assert_eq!(from("for=192.0.2.7, for=_hidden").address.to_string(), "10.0.0.1");
         assert_eq!(from("for=192.0.2.7, for=unknown").address.to_string(), "10.0.0.1");
-        assert_eq!(from(r#"for="192.0.2.7, for=6.6.6.6"#).address.to_string(), "10.0.0.1", "a quote that does not end hides nothing");
+        assert_eq!(from(r#"for="6.6.6.6, for=192.0.2.7"#).address.to_string(), "192.0.2.7", "a quote that does not end hides nothing");
+        assert_eq!(from(r#"for="a\", for=6.6.6.6", for=192.0.2.7"#).address.to_string(), "192.0.2.7");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::actors::node::NodeContext;
 use crate::actors::reading;
 use crate::actors::room::storage_error;
 use crate::auth::failed;
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 use crate::protocol::entry::{Caller, RoomKind};
 use crate::protocol::ids::{ClientId, RoomId, Seq, UserId};
 use crate::protocol::ops::{self, Create, InRoom, MoveCursor, OnMember, Request, RoomSummary, UpdateRoom};
@@ -22,6 +22,7 @@ use crate::push::levels::Notify;
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use utoipa::{OpenApi, ToSchema};
 
 /// What this file adds to the OpenAPI document.
@@ -29,12 +30,38 @@ use utoipa::{OpenApi, ToSchema};
 #[openapi(paths(list, create, read, change, join, leave, transfer, cursor, move_cursor))]
 pub struct Docs;
 
+/// Looks at a thing before a conditional change, in a room where much happens.
+const CHANGE_TRIES: usize = 32;
+/// When it may be tried again after as many.
+const CHANGE_PAUSE: Duration = Duration::from_secs(1);
+
 /// The node's rooms, for reading.
 pub type Node = web::Data<NodeContext>;
 
 /// A request to a room, as the user's device would make it.
 pub async fn ask(api: &Api, me: &SignedIn, request: Request) -> Result<ops::Ok, ApiError> {
     api.node.ask(Caller { user: me.user.user, device: me.claims.device }, request).await
+}
+
+/// Asks a room for a change that the request's conditions allow of the thing as `read` shows it. Nothing happens in the room between that
+/// look and the change, or it is looked at again: of two who have seen the same one changes it.
+pub async fn change_if<T: Serialize>(
+    (api, node, me, when): (&Api, &Node, &SignedIn, &Conditions),
+    room: RoomId,
+    read: impl AsyncFn() -> Result<T, ApiError>,
+    request: impl Fn(ClientId, Seq) -> Request,
+) -> Result<ops::Ok, ApiError> {
+    let caller = Caller { user: me.user.user, device: me.claims.device };
+    for _ in 0..CHANGE_TRIES {
+        let (cid, since) = fresh(node, me, room).await?;
+        when.allow(&read().await?)?;
+        let only_at = when.is_conditional().then_some(since);
+        match api.node.ask_at(caller, request(cid, since), only_at).await {
+            Err(error) if error.code == Code::PreconditionFailed => {}
+            done => return done,
+        }
+    }
+    Err(ApiError::after(Code::Busy, "too much happens in this room just now to change only what you have seen", CHANGE_PAUSE))
 }
 
 /// A fresh client id, and the room's head: nothing before it can have been made under that id.
@@ -82,10 +109,10 @@ pub struct NewRoom {
     /// The kind.
     kind: RoomKind,
     /// Name to show, 1 to 100 characters; not for direct rooms, which have none.
-    #[schema(max_length = 100)]
+    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$")]
     name: Option<String>,
     /// What it is about, at most 1,000 characters; not for direct rooms.
-    #[schema(max_length = 1000)]
+    #[schema(max_length = 1000, pattern = r"^[^\x00-\x09\x0b-\x1f\x7f-\x9f]*$")]
     topic: Option<String>,
     /// Who else is in it: exactly one for a direct room.
     #[serde(default)]
@@ -98,7 +125,9 @@ pub struct NewRoom {
 pub async fn create(api: web::Data<Api>, node: Node, me: SignedIn, key: Key, Body(new): Body<NewRoom>) -> Result<HttpResponse, ApiError> {
     let (user, at) = (me.user.user, api.clone());
     key.once(&api, user, async { Ok(0) }, move |attempt| async move {
-        let NewRoom { kind, name, topic, members } = new;
+        let NewRoom { kind, name, topic, mut members } = new;
+        members.sort_unstable();
+        members.dedup();
         let made = ask(&at, &me, Request::Create(Create { kind, name, topic, members, cid: attempt.cid })).await?;
         let room = shown(&at, &node, user, made.room.unwrap_or_default()).await?;
         let mut response = if made.seq.is_some() { HttpResponse::Created() } else { HttpResponse::Ok() };
@@ -121,13 +150,13 @@ pub async fn read(
 }
 
 /// What of a room is to change; what is absent stays.
-#[derive(Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct RoomChanges {
     /// Name to show.
-    #[schema(max_length = 100)]
+    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$")]
     name: Option<String>,
     /// What it is about.
-    #[schema(max_length = 1000)]
+    #[schema(max_length = 1000, pattern = r"^[^\x00-\x09\x0b-\x1f\x7f-\x9f]*$")]
     topic: Option<String>,
     /// Seconds that a member below moderator waits between two messages, at most 21,600; 0: none.
     #[schema(maximum = 21600)]
@@ -149,12 +178,17 @@ pub async fn change(
     room: web::Path<RoomId>,
     Body(changes): Body<RoomChanges>,
 ) -> Result<HttpResponse, ApiError> {
-    when.allow(&shown(&api, &node, me.user.user, *room).await?)?;
-    let (cid, since) = fresh(&node, &me, *room).await?;
-    let RoomChanges { name, topic, slow_mode_s, archived, unlisted } = changes;
-    let update = UpdateRoom { room: *room, name, topic, slow_mode_s, archived, unlisted, cid, since };
-    ask(&api, &me, Request::Update(update)).await?;
-    Ok(Conditions::default().show(&shown(&api, &node, me.user.user, *room).await?))
+    let (room, read) = (*room, async || shown(&api, &node, me.user.user, *room).await);
+    if changes == RoomChanges::default() {
+        when.allow(&read().await?)?;
+    } else {
+        let update = |cid, since| {
+            let RoomChanges { name, topic, slow_mode_s, archived, unlisted } = changes.clone();
+            Request::Update(UpdateRoom { room, name, topic, slow_mode_s, archived, unlisted, cid, since })
+        };
+        change_if((&api, &node, &me, &when), room, read, update).await?;
+    }
+    Ok(Conditions::default().show(&read().await?))
 }
 
 /// Joins a channel. Who is in already stays in.
@@ -231,7 +265,9 @@ pub async fn move_cursor(
     room: web::Path<RoomId>,
     Body(to): Body<Moved>,
 ) -> Result<HttpResponse, ApiError> {
-    ask(&api, &me, Request::Cursor(MoveCursor { room: *room, read: to.read, delivered: to.delivered })).await?;
+    if to.read.is_some() || to.delivered.is_some() {
+        ask(&api, &me, Request::Cursor(MoveCursor { room: *room, read: to.read, delivered: to.delivered })).await?;
+    }
     let row = looking::cursor(&node, me.user.user, *room).await?;
     Ok(HttpResponse::Ok().json(Cursors { room: *room, read: row.read, delivered: row.delivered }))
 }

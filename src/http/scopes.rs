@@ -205,7 +205,12 @@ impl FromRequest for Keeper {
             if !is_key(text) {
                 return Err(ApiError::new(Code::Forbidden, "this is for API keys only"));
             }
-            Ok(Keeper { key: Some(key(&api, &req, text).await?) })
+            let key = key(&api, &req, text).await?;
+            // These acts are nobody's own; who speaks for one user only does not rule over others.
+            if key.user.is_some() {
+                return Err(ApiError::new(Code::Forbidden, "this API key acts as one user only, and this is not done as a user"));
+            }
+            Ok(Keeper { key: Some(key) })
         })
     }
 }

@@ -45,7 +45,7 @@ impl NodePort for FakeNode {
         let online = |user: &UserId| PresencePush { user: *user, state: PresenceState::Online, last_seen: 9, status: "here".into() };
         users.iter().take(1).map(online).collect()
     }
-    async fn ask(&self, _: Caller, request: ops::Request) -> Result<ops::Ok, ApiError> {
+    async fn ask_at(&self, _: Caller, request: ops::Request, _: Option<Seq>) -> Result<ops::Ok, ApiError> {
         Err(ApiError::new(Code::UnknownOp, request.op()))
     }
     fn status(&self) -> NodeStatus {

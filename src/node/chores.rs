@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// Between two looks at the records of administrative acts.
 const AUDIT_EVERY: Duration = Duration::from_secs(3_600);
+/// Between two looks at the reports. The first is at the start: it counts those that are open.
+const REPORTS_EVERY: Duration = Duration::from_secs(3_600);
 /// From the start to the first round, so that a start has the disk for itself.
 const FIRST: Duration = Duration::from_secs(60);
 /// Between two rounds when the first one was not done with everything: the store's readers and writer come in between.
@@ -19,7 +21,7 @@ const NEXT: Duration = Duration::from_millis(200);
 
 /// Does the rounds. Does not end.
 pub(super) async fn run(api: web::Data<Api>) {
-    futures_util::join!(audit(&api), entries(&api));
+    futures_util::join!(audit(&api), reports(&api), entries(&api));
 }
 
 async fn audit(api: &Api) {
@@ -27,10 +29,29 @@ async fn audit(api: &Api) {
     loop {
         match api.audit.purge(Audit::day(now())).await {
             Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "old records of administrative acts were removed"),
+            Ok(removed) => {
+                tracing::info!(removed, "old records of administrative acts were removed");
+                tokio::time::sleep(NEXT).await;
+                continue;
+            }
             Err(error) => tracing::warn!(%error, "old records of administrative acts could not be removed yet"),
         }
         tokio::time::sleep(AUDIT_EVERY).await;
+    }
+}
+
+async fn reports(api: &Api) {
+    loop {
+        match api.reports.sweep(now()).await {
+            Ok(0) => {}
+            Ok(removed) => {
+                tracing::info!(removed, "old resolved reports were removed");
+                tokio::time::sleep(NEXT).await;
+                continue;
+            }
+            Err(error) => tracing::warn!(%error, "old resolved reports could not be removed yet"),
+        }
+        tokio::time::sleep(REPORTS_EVERY).await;
     }
 }
 

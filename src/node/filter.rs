@@ -4,11 +4,13 @@ use crate::actors::screening::{Draft, Filter, Screened};
 use crate::config::{self, FilterDown};
 use crate::error::{ApiError, Code};
 use crate::outbound::{Call, HeaderMap, HeaderName, HeaderValue, Method, Outbound, SIGNATURE, Url, header, sign};
+use crate::protocol::entry::Attachment;
 use crate::telemetry::metrics;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Bytes of an answer beside the text it may hold.
 const ANSWER_BYTES: usize = 4_096;
@@ -23,6 +25,10 @@ struct Question<'a> {
     user: crate::protocol::ids::UserId,
     edits: Option<u64>,
     text: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    attachments: &'a [Attachment],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +42,10 @@ enum Answer {
 /// See the module.
 pub(super) struct WebFilter {
     outbound: Outbound,
+    /// Questions under way. Who finds none free in time is refused, also where a filter that is down lets messages pass: else whoever asks
+    /// enough at once would get the rest past it.
+    free: Semaphore,
+    timeout: Duration,
     url: Url,
     secret: String,
     down: FilterDown,
@@ -59,12 +69,20 @@ pub(super) fn of(config: &config::Config) -> Result<Option<Arc<dyn Filter>>, Str
     let outbound = outbound.map_err(|e| format!("moderation.filter_url: {e}"))?;
     let url = outbound.address(&ours.filter_url).map_err(|e| format!("moderation.filter_url: {e}"))?;
     let (secret, down, text_bytes_max) = (ours.filter_secret.clone(), ours.filter_down, config.rooms.text_bytes_max);
-    Ok(Some(Arc::new(WebFilter { outbound, url, secret, down, text_bytes_max })))
+    let (free, timeout) = (Semaphore::new(ours.filter_calls_max), Duration::from_millis(ours.filter_timeout_ms));
+    Ok(Some(Arc::new(WebFilter { outbound, free, timeout, url, secret, down, text_bytes_max })))
 }
 
 impl WebFilter {
     async fn ask(&self, draft: &Draft) -> Result<Answer, String> {
-        let question = Question { room: draft.room, user: draft.user, edits: draft.edits, text: &draft.text };
+        let question = Question {
+            room: draft.room,
+            user: draft.user,
+            edits: draft.edits,
+            text: &draft.text,
+            attachments: &draft.attachments,
+            data: draft.data.as_deref(),
+        };
         let body = serde_json::to_vec(&question).map_err(|e| e.to_string())?;
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -91,6 +109,11 @@ impl WebFilter {
 #[async_trait]
 impl Filter for WebFilter {
     async fn screen(&self, draft: Draft) -> Screened {
+        let busy = |what: &str| Screened::Refuse(ApiError::after(Code::Busy, format!("{what}; send it again in a moment"), AGAIN));
+        let Ok(Ok(_free)) = tokio::time::timeout(self.timeout, self.free.acquire()).await else {
+            metrics().filter_answers_total.of("busy").inc();
+            return busy("too many messages are being looked at");
+        };
         let (label, screened) = match self.ask(&draft).await {
             Ok(Answer::Pass) => ("pass", Screened::Pass),
             Ok(Answer::Change { text }) => ("change", Screened::Change(text)),
@@ -101,8 +124,7 @@ impl Filter for WebFilter {
             }
             Err(why) => {
                 tracing::warn!(%why, "the filter of messages is down");
-                let closed = || ApiError::after(Code::Busy, "messages cannot be looked at now; send it again in a moment", AGAIN);
-                ("down", if self.down == FilterDown::Open { Screened::Pass } else { Screened::Refuse(closed()) })
+                ("down", if self.down == FilterDown::Open { Screened::Pass } else { busy("messages cannot be looked at now") })
             }
         };
         metrics().filter_answers_total.of(label).inc();

@@ -92,12 +92,15 @@ pub struct Message {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Attachment {
     /// Address of the file.
+    #[schema(max_length = 2048, pattern = r"^(https?://[^/\\?#\s\x00-\x1f\x7f-\x9f][!-~]*|/([!-.0-\[\]-~][!-~]*)?)$")]
     pub url: String,
     /// Media type (`image/png`).
     #[serde(default)]
+    #[schema(max_length = 255, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub mime: String,
     /// Name to show.
     #[serde(default)]
+    #[schema(max_length = 255, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub name: String,
     /// Bytes.
     #[serde(default)]

@@ -344,7 +344,7 @@ impl RoomLog {
             return Decision::Refuse(not_found());
         }
         if user == UserId::SERVER {
-            return self.once_only(user, request, self.body_of_server(request), searched, bounds);
+            return self.once_only(user, request, self.body_of_server(request, bounds), searched, bounds);
         }
         let Some(place) = self.place(user) else { return Decision::Need(Need::Standing(user)) };
         let caller = Caller { user, place, now };
@@ -401,11 +401,16 @@ impl RoomLog {
         }
     }
 
-    /// The server itself is in no room: as its moderation it deletes, whosever the message and whatever the room.
-    fn body_of_server(&self, request: &Request) -> Result<Body, Halt> {
+    /// The server itself is in no room: as its moderation it deletes, whosever the message and whatever the room, and the bots that
+    /// operators made it lets in.
+    fn body_of_server(&self, request: &Request, bounds: Bounds) -> Result<Body, Halt> {
         match request {
             Request::Delete(delete) => self.target(delete.seq).map(|_| Body::Delete(Target { seq: delete.seq })),
-            _ => Err(Halt::Refuse(ApiError::new(Code::Forbidden, "the server itself only deletes"))),
+            Request::Invite(invite) if self.kind != Some(RoomKind::Direct) => {
+                self.may_come_in(invite, bounds)?;
+                Ok(plain_body(request, UserId::SERVER).unwrap_or(Body::Unknown))
+            }
+            _ => Err(Halt::Refuse(ApiError::new(Code::Forbidden, "the server itself only deletes and lets bots in"))),
         }
     }
 
@@ -509,7 +514,7 @@ impl RoomLog {
                 may(Act::Send)?;
                 for seq in send.reply_to.iter().chain(&send.thread) {
                     if *seq == 0 || *seq > self.head {
-                        return Err(Halt::Refuse(ApiError::new(Code::Invalid, format!("there is no message {seq} to answer"))));
+                        return Err(Halt::Refuse(ApiError::new(Code::Conflict, format!("there is no message {seq} to answer"))));
                     }
                 }
                 self.pause(caller)?;
@@ -578,7 +583,7 @@ impl RoomLog {
                 if r.until.is_none_or(|until| until > caller.now) {
                     Ok(())
                 } else {
-                    Err(Halt::Refuse(ApiError::new(Code::Invalid, "until: the mute would be over already")))
+                    Err(Halt::Refuse(ApiError::new(Code::Conflict, "until: the mute would be over already")))
                 }
             }
             Request::Unmute(r) => {
@@ -602,7 +607,9 @@ impl RoomLog {
             }
             Request::Transfer(r) => {
                 self.check(caller, Act::Transfer)?;
-                self.member(r.user)?;
+                if !matches!(self.other(r.user)?.standing, Standing::Member(_)) {
+                    return Err(Halt::Refuse(ApiError::new(Code::Conflict, "a room is given to one of its members only")));
+                }
                 if r.user == caller.user {
                     return Err(Halt::Refuse(ApiError::new(Code::Conflict, "the room is yours already")));
                 }
@@ -638,6 +645,11 @@ impl RoomLog {
     fn invite(&self, caller: Caller, invite: &InviteMember, bounds: Bounds) -> Result<(), Halt> {
         let as_role = invite.role.unwrap_or(Role::Member);
         self.check(caller, Act::Invite { as_role })?;
+        self.may_come_in(invite, bounds)
+    }
+
+    fn may_come_in(&self, invite: &InviteMember, bounds: Bounds) -> Result<(), Halt> {
+        let as_role = invite.role.unwrap_or(Role::Member);
         match (self.other(invite.user)?.standing, self.kind) {
             (Standing::Member(_), _) => Err(Halt::Refuse(ApiError::new(Code::Conflict, "the user is a member already"))),
             (Standing::Banned, _) => Err(Halt::Refuse(ApiError::new(Code::Forbidden, "the user is banned here; unban first"))),

@@ -14,12 +14,12 @@ pub const NAME_CHARS_MAX: usize = 100;
 pub const TOPIC_CHARS_MAX: usize = 1_000;
 /// Characters of a status text.
 pub const STATUS_CHARS_MAX: usize = 140;
-/// Bytes of an emoji or its short name.
-pub const EMOJI_BYTES_MAX: usize = 64;
+/// Characters of an emoji or its short name.
+pub const EMOJI_CHARS_MAX: usize = 64;
 /// Bytes of an attachment's address.
 pub const URL_BYTES_MAX: usize = 2_048;
-/// Bytes of an attachment's name, and of its media type.
-pub const LABEL_BYTES_MAX: usize = 255;
+/// Characters of an attachment's name, and of its media type.
+pub const LABEL_CHARS_MAX: usize = 255;
 /// Seconds of slow mode: six hours.
 pub const SLOW_MODE_S_MAX: u32 = 6 * 3_600;
 /// Bytes of an access token.
@@ -146,8 +146,8 @@ fn topic(topic: &str) -> Verdict {
 }
 
 fn emoji(emoji: &str) -> Verdict {
-    let fits = (1..=EMOJI_BYTES_MAX).contains(&emoji.len()) && !emoji.chars().any(|c| c.is_control() || c.is_whitespace());
-    require(fits, || format!("emoji: 1 to {EMOJI_BYTES_MAX} bytes without spaces and control characters"))
+    let fits = (1..=EMOJI_CHARS_MAX).contains(&emoji.chars().count()) && !emoji.chars().any(|c| c.is_control() || c.is_whitespace());
+    require(fits, || format!("emoji: 1 to {EMOJI_CHARS_MAX} characters without spaces and control characters"))
 }
 
 fn message(send: &Send, limits: &Limits) -> Verdict {
@@ -167,7 +167,7 @@ fn attachment(file: &Attachment) -> Verdict {
     require(file.url.len() <= URL_BYTES_MAX, || format!("attachments.url: at most {URL_BYTES_MAX} bytes"))?;
     require(is_address(&file.url), || "attachments.url: expected http://…, https://… or a path that begins with /".into())?;
     for (field, text) in [("attachments.name", &file.name), ("attachments.mime", &file.mime)] {
-        require(text.len() <= LABEL_BYTES_MAX, || format!("{field}: at most {LABEL_BYTES_MAX} bytes"))?;
+        chars(field, text, LABEL_CHARS_MAX)?;
         plain(field, text)?;
     }
     Ok(())

@@ -2,14 +2,16 @@
 //! whatever their system needs (APNs, FCM). Signed as webhooks are, so that the gateway knows who calls.
 
 use super::subscriptions::Target;
-use super::webpush::answered;
-use super::{Outcome, Outgoing, Provider};
+use super::{Outcome, Outgoing, Provider, answered};
 use crate::outbound::{self, Call, HeaderMap, HeaderName, HeaderValue, Method, Outbound, Url, header};
 use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The device's token is over. Not 404: the gateway has one address for all devices, and when that is wrong, every answer is a 404.
+pub(super) const OVER: &[u16] = &[410];
 
 /// The provider.
 pub struct Gateway {
@@ -56,7 +58,7 @@ impl Provider for Gateway {
         let Target::Gateway { token } = target else { return Outcome::Refused("not a target of the gateway".into()) };
         match self.call(token, push) {
             Err(why) => Outcome::Refused(why),
-            Ok(call) => answered(self.outbound.send(call).await),
+            Ok(call) => answered(self.outbound.send(call).await, OVER),
         }
     }
 }

@@ -6,7 +6,7 @@
 //! comes meanwhile waits until it is settled. A job that is written again (a room redoes what it is not sure of) changes nothing
 //! while it is there, and after it was sent makes a notification with the same id.
 
-use crate::protocol::ids::{DeviceId, Millis, RoomId, Seq, Shard, UserId};
+use crate::protocol::ids::{DeviceId, MessageId, Millis, RoomId, Seq, Shard, UserId};
 use crate::storage::records::{RecordWrite, decode, encode};
 use crate::storage::{Result, StorageError, Store, Table};
 use base64::Engine as _;
@@ -40,6 +40,9 @@ pub struct Row {
     pub n: u64,
     /// The oldest of them.
     pub from: Seq,
+    /// The id of the entry by which the newest of them is told. After a restore a seq may be another message's; an id never is.
+    #[serde(default)]
+    pub entry: MessageId,
     /// One of them mentions the user.
     pub mention: bool,
     /// When the oldest was sent.
@@ -52,8 +55,8 @@ pub struct Row {
 
 impl Row {
     /// One message's.
-    pub fn new(seq: Seq, mention: bool, at: Millis, due: Millis) -> Row {
-        Row { version: 1, n: 1, from: seq, mention, at, due, attempts: 0 }
+    pub fn new(seq: Seq, entry: MessageId, mention: bool, at: Millis, due: Millis) -> Row {
+        Row { version: 1, n: 1, from: seq, entry, mention, at, due, attempts: 0 }
     }
     /// Whether it has become a notification.
     pub fn is_sealed(&self) -> bool {
@@ -122,7 +125,8 @@ pub struct Notification {
 impl Notification {
     /// The same for the same device, room and newest message, whenever and wherever it is made: 32 characters of base64url.
     pub fn id(&self) -> String {
-        let key = key(self.group, self.seq);
+        let mut key = key(self.group, self.seq);
+        key.extend(self.row.entry.0.to_be_bytes());
         let bytes = [&xxh3_128(&key).to_be_bytes()[..], &xxh3_64(&key).to_be_bytes()[..]].concat();
         URL_SAFE_NO_PAD.encode(bytes)
     }
@@ -139,11 +143,12 @@ pub enum Plan {
     Join(Vec<RecordWrite>, Millis),
 }
 
-/// Plans for the rows of one group, ascending, of which none is over its time. `not_before` holds back what is not sealed yet.
+/// Plans for the rows of one group, ascending, of which none is over its time. Nothing is sent before `not_before`.
 pub fn plan(group: Group, rows: &[(Seq, Row)], now: Millis, not_before: Millis) -> Plan {
     if let Some((seq, row)) = rows.iter().find(|(_, row)| row.is_sealed()) {
-        if row.due > now {
-            return Plan::Wait(row.due);
+        let due = row.due.max(not_before);
+        if due > now {
+            return Plan::Wait(due);
         }
         let again = Row { version: row.version + 1, attempts: row.attempts.saturating_add(1), ..row.clone() };
         return send(group, *seq, again, Vec::new());

@@ -8,7 +8,7 @@
 //! [`Pushes`] is what all of them and the HTTP handlers share.
 
 use crate::config::Config;
-use crate::outbound::Outbound;
+use crate::outbound::{Answer, Outbound, OutboundError};
 use crate::protocol::ids::{Millis, RoomId, Shard, UserId};
 use crate::storage::Store;
 use async_trait::async_trait;
@@ -62,20 +62,27 @@ pub trait Provider: Send + Sync + 'static {
     async fn attempt(&self, target: &Target, push: &Outgoing) -> Outcome;
 }
 
-/// What an answer's status means for a push: the same for push services and gateways.
-fn outcome(status: u16, retry_after: Option<Duration>) -> Outcome {
+/// What an answer means for a push; `over`: the statuses by which the other side says that the subscription is.
+fn answered(answer: Result<Answer, OutboundError>, over: &[u16]) -> Outcome {
+    match answer {
+        Ok(answer) => outcome(answer.status, answer.retry_after(), over),
+        Err(error) => failed(&error),
+    }
+}
+
+fn outcome(status: u16, retry_after: Option<Duration>, over: &[u16]) -> Outcome {
     match status {
         200..300 => Outcome::Sent,
-        404 | 410 => Outcome::Gone,
+        _ if over.contains(&status) => Outcome::Gone,
         408 | 425 | 429 | 500.. => Outcome::Later(retry_after, format!("answered {status}")),
         // A redirect is never followed: it could lead anywhere.
         _ => Outcome::Refused(format!("answered {status}")),
     }
 }
 
-fn failed(error: &crate::outbound::OutboundError) -> Outcome {
+fn failed(error: &OutboundError) -> Outcome {
     match error {
-        crate::outbound::OutboundError::Refused(why) => Outcome::Refused((*why).into()),
+        OutboundError::Refused(why) => Outcome::Refused((*why).into()),
         other => Outcome::Later(None, other.to_string()),
     }
 }
@@ -91,7 +98,7 @@ pub enum SetupError {
     Gateway(String),
 }
 
-/// Shards with new jobs, and when the first of them is due.
+/// Shards of one worker with new jobs, and when the first of them is due.
 #[derive(Default)]
 struct Hints {
     due: Mutex<HashMap<Shard, Millis>>,
@@ -111,7 +118,8 @@ pub struct Pushes {
     web: webpush::WebPush,
     gateway: Option<gateway::Gateway>,
     shards: u32,
-    hints: Hints,
+    /// One for each worker.
+    hints: Vec<Hints>,
 }
 
 impl Pushes {
@@ -139,7 +147,7 @@ impl Pushes {
             outbound,
             gateway,
             shards: store.shards(),
-            hints: Hints::default(),
+            hints: (0..config.push.threads.max(1)).map(|_| Hints::default()).collect(),
         })
     }
 
@@ -166,23 +174,26 @@ impl Pushes {
         self.shards
     }
 
-    /// There are jobs in the shard that are due then. At most one note per shard is kept.
+    /// The worker that sends a shard's pushes.
+    pub fn worker(&self, shard: Shard) -> usize {
+        shard.0 as usize % self.hints.len()
+    }
+
+    /// There are jobs in the shard that are due then. At most one note per shard is kept, for the shard's worker.
     pub fn hint(&self, shard: Shard, due: Millis) {
-        let mut hints = self.hints.due.lock();
-        let first = hints.entry(shard).or_insert(due);
-        *first = due.min(*first);
-        drop(hints);
-        self.hints.come.notify_one();
+        let hints = &self.hints[self.worker(shard)];
+        hints.due.lock().entry(shard).and_modify(|first| *first = due.min(*first)).or_insert(due);
+        hints.come.notify_one();
     }
 
-    /// Waits until there may be hints.
-    pub async fn hinted(&self) {
-        self.hints.come.notified().await;
+    /// Waits until there may be hints for a worker.
+    pub async fn hinted(&self, worker: usize) {
+        self.hints[worker].come.notified().await;
     }
 
-    /// Takes the hints that are there.
-    pub fn take_hints(&self) -> HashMap<Shard, Millis> {
-        std::mem::take(&mut *self.hints.due.lock())
+    /// Takes the hints that are there for a worker.
+    pub fn take_hints(&self, worker: usize) -> HashMap<Shard, Millis> {
+        std::mem::take(&mut *self.hints[worker].due.lock())
     }
 }
 
@@ -204,16 +215,18 @@ mod tests {
     fn an_answer_says_whether_to_try_again() {
         let wait = Some(Duration::from_secs(7));
         for status in [200, 201, 202, 204] {
-            assert_eq!(outcome(status, wait), Outcome::Sent);
+            assert_eq!(outcome(status, wait, webpush::OVER), Outcome::Sent);
         }
         for status in [404, 410] {
-            assert_eq!(outcome(status, None), Outcome::Gone);
+            assert_eq!(outcome(status, None, webpush::OVER), Outcome::Gone);
         }
+        assert_eq!(outcome(410, None, gateway::OVER), Outcome::Gone);
+        assert!(matches!(outcome(404, None, gateway::OVER), Outcome::Refused(_)), "a wrong path is not the end of every token");
         for status in [408, 429, 500, 502, 503, 599] {
-            assert!(matches!(outcome(status, wait), Outcome::Later(w, _) if w == wait), "{status}");
+            assert!(matches!(outcome(status, wait, webpush::OVER), Outcome::Later(w, _) if w == wait), "{status}");
         }
         for status in [301, 302, 307, 308, 400, 401, 403, 413] {
-            assert!(matches!(outcome(status, wait), Outcome::Refused(_)), "{status}");
+            assert!(matches!(outcome(status, wait, webpush::OVER), Outcome::Refused(_)), "{status}");
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Subscriptions: where the pushes for a device go. One per device; it ends with the device.
 //!
+//! An **address** (a browser's at its push service, a token at the gateway) is one device's: the one that named it last. Signing in anew
+//! gives a browser a new device while the browser's subscription stays the same, and everything would be pushed twice. The address
+//! changes hands first; a subscription that a crash left with the one before counts no more ([`Subscriptions::valid`]).
+//!
 //! Who has one is asked with every message whose recipient is away, so the answers are kept in memory, "none" too: bounded, forgotten
 //! at a change on this node, and after a while for changes on others. Nothing of a room's members is read from disk per message.
 
@@ -10,6 +14,7 @@ use crate::storage::records::{decode, encode};
 use crate::storage::{Result, StorageError, Store, Table};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,6 +71,24 @@ impl std::fmt::Debug for Target {
             Target::Gateway { .. } => "Gateway(***)",
         })
     }
+}
+
+impl Target {
+    /// The address, so that nobody can read it: it is a key that lies in the open.
+    fn address(&self) -> [u8; 32] {
+        let (kind, text) = match self {
+            Target::Web(web) => (b"w", &web.endpoint),
+            Target::Gateway { token } => (b"g", token),
+        };
+        Sha256::new().chain_update(kind).chain_update(text).finalize().into()
+    }
+}
+
+/// Whose an address is.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Owner {
+    user: UserId,
+    device: DeviceId,
 }
 
 /// A subscription.
@@ -163,14 +186,57 @@ impl Subscriptions {
         cache.known.remove(&user);
     }
 
-    /// Sets a device's subscription, in place of the one it had.
+    /// Sets a device's subscription, in place of the one it had, and of the one that another device has with the same address.
     pub async fn put(&self, user: UserId, subscription: &Subscription) -> Result<()> {
-        self.replace(user, subscription.device, Some(subscription)).await
+        let (address, device) = (subscription.target.address(), subscription.device);
+        let mine = Owner { user, device };
+        if let Some(other) = self.claim(&address, mine).await?.filter(|owner| *owner != mine)
+            && let Some(theirs) = self.get(other.user, other.device).await?.filter(|s| s.target.address() == address)
+        {
+            self.end(other.user, &theirs).await?;
+        }
+        self.replace(user, device, Some(subscription)).await
     }
 
     /// Ends a device's subscription.
     pub async fn remove(&self, user: UserId, device: DeviceId) -> Result<()> {
         self.replace(user, device, None).await
+    }
+
+    /// A device's subscription, if its address is still the device's. One that is not is ended.
+    pub async fn valid(&self, user: UserId, device: DeviceId) -> Result<Option<Subscription>> {
+        let Some(subscription) = self.get(user, device).await? else { return Ok(None) };
+        let owner = self.owner(&subscription.target.address()).await?;
+        // None: it was made by a build that did not keep this.
+        if owner.is_none_or(|owner| owner == Owner { user, device }) {
+            return Ok(Some(subscription));
+        }
+        self.end(user, &subscription).await?;
+        Ok(None)
+    }
+
+    async fn owner(&self, address: &[u8]) -> Result<Option<Owner>> {
+        let row = self.store.record(Table::PushAddress, address, b"").await?;
+        row.map(|row| decode(&row)).transpose()
+    }
+
+    /// Makes an address somebody's; whose it was.
+    async fn claim(&self, address: &[u8], by: Owner) -> Result<Option<Owner>> {
+        for _ in 0..TRIES {
+            let was = self.owner(address).await?;
+            let (before, now) = (was.as_ref().map(encode), Some(encode(&by)));
+            if was == Some(by) || self.store.replace_record(Table::PushAddress, address, b"", before, now).await? {
+                return Ok(was);
+            }
+        }
+        Err(collided())
+    }
+
+    /// A subscription is over: its address is nobody's, unless it has changed hands.
+    async fn release(&self, user: UserId, over: &Subscription) -> Result<()> {
+        let mine = Some(encode(&Owner { user, device: over.device }));
+        self.store.replace_record(Table::PushAddress, &over.target.address(), b"", mine, None).await?;
+        Ok(())
     }
 
     /// Ends all subscriptions of a user.
@@ -183,23 +249,65 @@ impl Subscriptions {
 
     /// Ends a subscription if it is still this one: a newer one of the device stays.
     pub async fn end(&self, user: UserId, subscription: &Subscription) -> Result<()> {
-        let was = Some(encode(subscription));
-        self.store.replace_record(Table::PushSubscription, &user_key(user), &key(subscription.device), was, None).await?;
+        let (key, was) = (key(subscription.device), Some(encode(subscription)));
+        let ended = self.store.replace_record(Table::PushSubscription, &user_key(user), &key, was, None).await?;
         self.changed(user);
-        Ok(())
+        if ended { self.release(user, subscription).await } else { Ok(()) }
     }
 
     async fn replace(&self, user: UserId, device: DeviceId, now: Option<&Subscription>) -> Result<()> {
-        let now = now.map(encode);
         for _ in 0..TRIES {
-            let was = self.store.record(Table::PushSubscription, &user_key(user), &key(device)).await?;
+            let was = self.get(user, device).await?;
+            let (before, after) = (was.as_ref().map(encode), now.map(encode));
             let done =
-                was == now || self.store.replace_record(Table::PushSubscription, &user_key(user), &key(device), was, now.clone()).await?;
+                before == after || self.store.replace_record(Table::PushSubscription, &user_key(user), &key(device), before, after).await?;
             self.changed(user);
             if done {
-                return Ok(());
+                return match was.filter(|was| now.is_none_or(|now| now.target.address() != was.target.address())) {
+                    Some(over) => self.release(user, &over).await,
+                    None => Ok(()),
+                };
             }
         }
-        Err(StorageError::Busy("the subscription is being changed by others"))
+        Err(collided())
+    }
+}
+
+fn collided() -> StorageError {
+    StorageError::Busy("the subscription is being changed by others")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::storage::embedded::EmbeddedStore;
+
+    fn of(device: u64, token: &str) -> Subscription {
+        Subscription { device: DeviceId(device), target: Target::Gateway { token: token.into() }, created: device }
+    }
+
+    #[tokio::test]
+    async fn an_address_is_the_device_s_that_named_it_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = Subscriptions::new(EmbeddedStore::open(dir.path(), Default::default()).unwrap());
+        let (alice, bob) = (UserId(1), UserId(2));
+        all.put(alice, &of(1, "phone")).await.unwrap();
+        assert_eq!(all.of(&[alice, bob]).await.unwrap().len(), 1);
+        // She signs in anew, then somebody else does, on the same phone.
+        all.put(alice, &of(2, "phone")).await.unwrap();
+        assert_eq!(all.list(alice).await.unwrap(), [of(2, "phone")]);
+        all.put(bob, &of(3, "phone")).await.unwrap();
+        assert_eq!((all.list(alice).await.unwrap(), all.of(&[alice, bob]).await.unwrap().len()), (vec![], 1));
+        // A crash in between leaves two: only the last one counts, and the other ends.
+        all.replace(alice, DeviceId(2), Some(&of(2, "phone"))).await.unwrap();
+        assert_eq!(all.valid(alice, DeviceId(2)).await.unwrap(), None);
+        assert_eq!(all.valid(bob, DeviceId(3)).await.unwrap(), Some(of(3, "phone")));
+        assert!(all.list(alice).await.unwrap().is_empty());
+        // What is over leaves nothing.
+        all.put(bob, &of(3, "other")).await.unwrap();
+        assert!(all.owner(&of(3, "phone").target.address()).await.unwrap().is_none());
+        all.remove_all(bob).await.unwrap();
+        assert!(all.owner(&of(3, "other").target.address()).await.unwrap().is_none());
     }
 }

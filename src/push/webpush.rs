@@ -1,8 +1,8 @@
 //! Web Push: a notification to a browser's push service (RFC 8030), encrypted for the browser alone (RFC 8291), signed (VAPID).
 
 use super::subscriptions::{Target, Web};
-use super::{Outcome, Outgoing, Provider, failed, outcome, vapid};
-use crate::outbound::{Call, HeaderMap, HeaderName, HeaderValue, Method, Outbound, OutboundError, Url, header};
+use super::{Outcome, Outgoing, Provider, answered, failed, vapid};
+use crate::outbound::{Call, HeaderMap, HeaderName, HeaderValue, Method, Outbound, Url, header};
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::GeneralPurpose;
@@ -13,6 +13,8 @@ use web_push_native::{Auth, p256::PublicKey};
 
 /// Bytes of a payload at most: with its head and tag it must fit in the 4,096 that every push service takes.
 pub const PAYLOAD_BYTES_MAX: usize = 3_800;
+/// The subscription is over (RFC 8030, section 7.3, and what push services answer).
+pub(super) const OVER: &[u16] = &[404, 410];
 /// Bytes of the browser's authentication secret.
 const AUTH_BYTES: usize = 16;
 
@@ -73,16 +75,8 @@ impl Provider for WebPush {
         };
         match call {
             Err(why) => Outcome::Refused(why),
-            Ok(call) => answered(self.outbound.send(call).await),
+            Ok(call) => answered(self.outbound.send(call).await, OVER),
         }
-    }
-}
-
-/// What an answer of the other side means.
-pub(super) fn answered(answer: Result<crate::outbound::Answer, OutboundError>) -> Outcome {
-    match answer {
-        Ok(answer) => outcome(answer.status, answer.retry_after()),
-        Err(error) => failed(&error),
     }
 }
 

@@ -73,6 +73,8 @@ tables! {
     RoomNotify = b'f', "room_notify", Compared;
     /// user → device: where pushes to it go.
     PushSubscription = b'p', "push_subscription", Compared;
+    /// hash of where pushes go →: whose device that is.
+    PushAddress = b'u', "push_address", Compared;
     /// shard of the user → (user, device, room, seq): a push that is to be sent.
     PushJob = b'q', "push_job", Versioned;
     /// bucket of the user → user and Idempotency-Key: the answer that was given.

@@ -2,7 +2,8 @@
 //!
 //! A room has a setting of its own, else the server's (`rooms.keep_s`); 0 keeps for ever. What is removed is gone for everybody: entries,
 //! and with them folded bodies and mentions. A room's seqs go on as they were: its log then begins later, at its **floor**. The last
-//! applied entry always stays, and nothing is removed that a takeover would read (ownership rule 15: below the base only).
+//! applied entry always stays, and nothing is removed that a takeover would read (ownership rule 15: below the base only), or of which
+//! somebody outside the room is still to be told (`RoomRow::followed`).
 //! Work is bounded: so many rows a round, and what is left is the next round's.
 
 use super::{Result, Store, Table, record};
@@ -55,9 +56,17 @@ pub async fn purge(store: &dyn Store, default_s: u64, now: Millis, rows_max: usi
         }
         for (room, keep_s) in rooms {
             if keep_s > 0 {
-                let removed = purge_room(store, room, now.saturating_sub(keep_s.saturating_mul(1000)), left).await?;
-                round.removed += removed;
-                left -= removed.min(left);
+                match purge_room(store, room, now.saturating_sub(keep_s.saturating_mul(1000)), left).await {
+                    Ok(removed) => {
+                        round.removed += removed;
+                        left -= removed.min(left);
+                    }
+                    // One room whose rows cannot be read keeps them; the others are not kept for it.
+                    Err(error @ super::StorageError::Damaged(_)) => {
+                        tracing::warn!(%error, %room, "a room's old entries could not be removed")
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             if left == 0 {
                 // The same room is looked at first next time.
@@ -92,7 +101,8 @@ async fn due(store: &dyn Store, default_s: u64, after: RoomId) -> Result<Vec<(Ro
 async fn purge_room(store: &dyn Store, room: RoomId, cutoff: Millis, rows_max: usize) -> Result<usize> {
     let Some(row) = store.rooms(&[room]).await?.pop().flatten() else { return Ok(0) };
     let floor = store.floors(&[room]).await?.pop().unwrap_or(1);
-    let below = first_since(store, room, floor, row.applied, cutoff).await?;
+    let followed = row.followed.unwrap_or(row.applied);
+    let below = first_since(store, room, floor, row.applied.min(followed), cutoff).await?;
     let mut removed = 0;
     while removed < rows_max {
         let purged = store.purge(room, below, ROWS.min(rows_max - removed)).await?;

@@ -1,16 +1,20 @@
 //! Dead letters: events that a receiver did not accept in time, or not at all. Kept in the order of their entries' time, the oldest dropped
 //! and counted when there are `webhooks.dead_max`; sent again when an operator says so.
 
-use super::{HookId, Job, Live, PAGE, Webhooks, failed};
+use super::{HookId, Job, Live, PAGE, Webhooks, failed, gone};
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::{Millis, RoomId, Seq};
 use crate::storage::records::{decode, encode};
 use crate::storage::{RecordWrite, Result, Table};
 use crate::telemetry::metrics;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
+
+/// Characters of [`Why::error`] that are kept.
+const ERROR_CHARS_MAX: usize = 500;
 
 /// Why an event was given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,37 +72,48 @@ impl FromStr for DeadId {
 }
 
 impl Webhooks {
-    /// Moves jobs to the dead letters. Whoever knew them as waiting says so by [`Webhooks::settled`].
+    /// Moves jobs to the dead letters. Those that are there already (a room redoes what it is not sure of) are one letter each.
     pub async fn bury(&self, live: &Live, jobs: Vec<Job>, why: &Why, now: Millis) -> Result<()> {
-        let (id, count) = (live.hook.id, jobs.len());
+        let id = live.hook.id;
+        let _one = live.state.dying.lock().await;
+        let mut fresh = 0;
+        for job in &jobs {
+            let there = self.records.record(Table::WebhookDead, &id.partition(), &DeadId::from(job).bytes()).await?;
+            fresh += usize::from(there.is_none());
+        }
+        let why = Why { error: why.error.chars().take(ERROR_CHARS_MAX).collect(), ..why.clone() };
         let dead = |job: &Job| {
             let dead = Dead { job: job.clone(), why: why.clone(), died: now };
             RecordWrite { key: DeadId::from(job).bytes(), version: job.version, value: Some(encode(&dead)) }
         };
-        self.records.put_records(Table::WebhookDead, &id.partition(), jobs.iter().map(dead).collect()).await?;
-        for job in &jobs {
-            self.take_away(id, job).await?;
+        self.put(Table::WebhookDead, id, jobs.iter().map(dead).collect()).await?;
+        self.put(Table::WebhookJob, id, jobs.iter().map(gone).collect()).await?;
+        metrics().webhook_events_total.of("dead").inc_by(fresh as u64);
+        live.state.dead.fetch_add(fresh, Ordering::Relaxed);
+        if self.get(id).is_none() {
+            // It was taken away meanwhile; who did that has not seen these.
+            return self.clear(Table::WebhookDead, id).await;
         }
-        metrics().webhook_events_total.of("dead").inc_by(count as u64);
-        let total = live.state.dead.fetch_add(count, Ordering::Relaxed) + count;
-        let over = total.saturating_sub(self.config.dead_max);
-        if over > 0 {
-            self.drop_oldest(live, over).await?;
-        }
-        Ok(())
+        self.drop_oldest(live).await
     }
 
-    async fn drop_oldest(&self, live: &Live, count: usize) -> Result<()> {
-        let letters = self.letters(live.hook.id, None, count).await?;
-        self.forget(live, &letters).await?;
-        live.state.dropped.fetch_add(letters.len() as u64, Ordering::Relaxed);
-        metrics().webhook_events_total.of("dropped").inc_by(letters.len() as u64);
-        Ok(())
+    /// Drops and counts what is over `webhooks.dead_max`.
+    async fn drop_oldest(&self, live: &Live) -> Result<()> {
+        loop {
+            let over = live.state.dead.load(Ordering::Relaxed).saturating_sub(self.config.dead_max);
+            let letters = if over == 0 { Vec::new() } else { self.letters(live.hook.id, None, over.min(PAGE)).await? };
+            if letters.is_empty() {
+                return Ok(());
+            }
+            self.forget(live, &letters).await?;
+            live.state.dropped.fetch_add(letters.len() as u64, Ordering::Relaxed);
+            metrics().webhook_events_total.of("dropped").inc_by(letters.len() as u64);
+        }
     }
 
     async fn forget(&self, live: &Live, letters: &[Dead]) -> Result<()> {
         let gone = |dead: &Dead| RecordWrite { key: DeadId::from(&dead.job).bytes(), version: dead.job.version, value: None };
-        self.records.put_records(Table::WebhookDead, &live.hook.id.partition(), letters.iter().map(gone).collect()).await?;
+        self.put(Table::WebhookDead, live.hook.id, letters.iter().map(gone).collect()).await?;
         let less = |was: usize| Some(was.saturating_sub(letters.len()));
         let _ = live.state.dead.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         Ok(())
@@ -121,36 +136,63 @@ impl Webhooks {
         }
     }
 
-    /// Sends dead letters again: these, or (`None`) all that are there now, as far as there is room for them to wait. Gives how many.
+    /// Sends dead letters again: these, or (`None`) all that are there now, as far as there is room for them to wait. Gives how many; that
+    /// there is no room for the first one is an error.
     pub async fn replay(&self, live: &Live, ids: Option<&[DeadId]>, now: Millis) -> std::result::Result<usize, ApiError> {
-        let mut replayed = 0;
-        let Some(ids) = ids else {
-            let all = live.state.dead.load(Ordering::Relaxed);
-            let mut after = None;
-            while replayed < all {
-                let page = self.letters(live.hook.id, after, PAGE).await.map_err(failed)?;
-                let Some(last) = page.last() else { break };
-                after = Some(DeadId::from(&last.job));
-                replayed += self.again(live, page, now).await?;
-            }
-            return Ok(replayed);
+        let (replayed, left) = match ids {
+            Some(ids) => self.replay_these(live, ids, now).await?,
+            None => self.replay_all(live, now).await.map_err(failed)?,
         };
-        for id in ids {
-            let row = self.records.record(Table::WebhookDead, &live.hook.id.partition(), &id.bytes()).await.map_err(failed)?;
-            let row = row.ok_or_else(|| ApiError::new(Code::NotFound, format!("there is no dead letter {id}")))?;
-            replayed += self.again(live, vec![decode(&row).map_err(failed)?], now).await?;
+        if replayed == 0 && left {
+            return Err(ApiError::new(Code::Busy, "too many events are waiting for this webhook; try again later"));
         }
         Ok(replayed)
     }
 
-    /// The job first, then the letter's end: a crash between the two leaves both, and the receiver gets a repeat at most.
-    async fn again(&self, live: &Live, letters: Vec<Dead>, now: Millis) -> std::result::Result<usize, ApiError> {
-        if live.state.waiting.load(Ordering::Relaxed) + letters.len() > self.config.waiting_max {
-            return Err(ApiError::new(Code::Busy, "too many events are waiting for this webhook; try again later"));
+    /// How many, and whether there are more for which there was no room.
+    async fn replay_all(&self, live: &Live, now: Millis) -> Result<(usize, bool)> {
+        let (mut replayed, mut after, all) = (0, None, live.state.dead.load(Ordering::Relaxed));
+        while replayed < all {
+            let _one = live.state.dying.lock().await;
+            let page = self.letters(live.hook.id, after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(DeadId::from(&last.job));
+            let (wanted, taken) = (page.len(), self.again(live, page, now).await?);
+            replayed += taken;
+            if taken < wanted {
+                return Ok((replayed, true));
+            }
         }
-        let jobs = letters.iter().map(|dead| Job { made: now, version: dead.job.version + 1, ..dead.job.clone() }).collect();
-        self.add(live, jobs, now).await.map_err(failed)?;
-        self.forget(live, &letters).await.map_err(failed)?;
+        Ok((replayed, false))
+    }
+
+    async fn replay_these(&self, live: &Live, ids: &[DeadId], now: Millis) -> std::result::Result<(usize, bool), ApiError> {
+        let _one = live.state.dying.lock().await;
+        let letter = async |id: &DeadId| {
+            let row = self.records.record(Table::WebhookDead, &live.hook.id.partition(), &id.bytes()).await.map_err(failed)?;
+            let row = row.ok_or_else(|| ApiError::new(Code::NotFound, format!("there is no dead letter {id}")))?;
+            decode::<Dead>(&row).map_err(failed)
+        };
+        // All of them are there, or none is sent again.
+        for id in ids {
+            letter(id).await?;
+        }
+        let ids: BTreeSet<&DeadId> = ids.iter().collect();
+        for (replayed, id) in ids.iter().enumerate() {
+            if self.again(live, vec![letter(id).await?], now).await.map_err(failed)? == 0 {
+                return Ok((replayed, true));
+            }
+        }
+        Ok((ids.len(), false))
+    }
+
+    /// As many of these as there is room for. The job first, then the letter's end: a crash between the two leaves both, and the receiver
+    /// gets a repeat at most.
+    async fn again(&self, live: &Live, mut letters: Vec<Dead>, now: Millis) -> Result<usize> {
+        letters.truncate(self.room_for(live));
+        let again = |dead: &Dead| Job { made: now, version: dead.job.version + 1, ..dead.job.clone() };
+        self.write(live, &letters.iter().map(again).collect::<Vec<_>>()).await?;
+        self.forget(live, &letters).await?;
         Ok(letters.len())
     }
 }

@@ -4,6 +4,7 @@ use super::Job;
 use crate::protocol::entry::{Change, Entry, KINDS, Role};
 use crate::protocol::ids::{Millis, RoomId, Seq, UserId};
 use crate::protocol::ops::{PresencePush, PresenceState};
+use crate::storage::records::RECORD_BYTES_MAX;
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -18,9 +19,14 @@ pub fn kinds() -> impl Iterator<Item = &'static str> {
     KINDS.iter().copied().chain([PRESENCE])
 }
 
-/// The id of an entry's event: the same for every webhook, attempt and replay.
-pub fn id(room: RoomId, seq: Seq) -> String {
-    format!("{room}-{seq}")
+/// Bytes of an entry's event at most. A longer one is told without the entry: what cannot be stored would be tried for ever, and
+/// everything of its room behind it would wait. What is left of a record is for why it died.
+pub const BYTES_MAX: usize = RECORD_BYTES_MAX - 8 * 1024;
+
+/// The id of an entry's event: the same for every webhook, attempt and replay. It is the entry's own, because after a restore from a backup
+/// the same room and seq may be another entry's.
+fn id(entry: &Entry) -> String {
+    entry.id.to_string()
 }
 
 /// An event that is told once.
@@ -52,11 +58,18 @@ pub fn job(entry: &Entry, now: Millis) -> Job {
     struct What<'a> {
         room: RoomId,
         seq: Seq,
-        entry: &'a Entry,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        entry: Option<&'a Entry>,
+        /// The entry is too long to be told, and has to be read.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        reduced: bool,
     }
-    let (kind, id) = (entry.body.kind(), id(entry.room, entry.seq));
-    let body = body(&id, kind, entry.at, What { room: entry.room, seq: entry.seq, entry });
-    Job { room: entry.room, seq: entry.seq, kind: kind.into(), at: entry.at, made: now, version: 1, body }
+    let (kind, id, room, seq) = (entry.body.kind(), id(entry), entry.room, entry.seq);
+    let mut told = body(&id, kind, entry.at, What { room, seq, entry: Some(entry), reduced: false });
+    if told.len() > BYTES_MAX {
+        told = body(&id, kind, entry.at, What { room, seq, entry: None, reduced: true });
+    }
+    Job { room, seq, event: id, kind: kind.into(), at: entry.at, made: now, version: 1, body: told }
 }
 
 /// A user's presence is another.

@@ -140,15 +140,27 @@ fn secret() -> String {
 }
 
 impl Webhooks {
-    /// Reads the webhooks, and counts what waits for each. At the start, before rooms redo what they had not applied.
+    /// Reads the webhooks, and counts what waits for each. At the start, before rooms redo what they had not applied. All of them, also
+    /// when there are more than may be by now.
     pub async fn load(&self) -> Result<()> {
-        let rows = self.records.records(Table::Webhook, b"", None, self.config.hooks_max.max(1)).await?;
-        let mut live = HashMap::new();
-        for (_, bytes) in rows {
-            let hook: Hook = decode(&bytes)?;
-            let state = State::default();
-            state.dead.store(self.count_dead(hook.id).await?, std::sync::atomic::Ordering::Relaxed);
-            live.insert(hook.id, Arc::new(Live { hook, state: Arc::new(state) }));
+        let (mut live, mut after) = (HashMap::new(), None::<Vec<u8>>);
+        loop {
+            let rows = self.records.records(Table::Webhook, b"", after.as_deref(), super::PAGE).await?;
+            let Some((last, _)) = rows.last() else { break };
+            after = Some(last.clone());
+            for (_, bytes) in rows {
+                let hook: Hook = decode(&bytes)?;
+                let state = State::default();
+                state.dead.store(self.count_dead(hook.id).await?, std::sync::atomic::Ordering::Relaxed);
+                live.insert(hook.id, Arc::new(Live { hook, state: Arc::new(state) }));
+            }
+        }
+        if live.len() > self.config.hooks_max {
+            tracing::warn!(
+                webhooks = live.len(),
+                max = self.config.hooks_max,
+                "there are more webhooks than webhooks.hooks_max; all are kept"
+            );
         }
         *self.live.write() = Arc::new(live);
         Ok(())
@@ -180,9 +192,13 @@ impl Webhooks {
         .await
     }
 
-    /// Gives it a new secret; the one before signs too until [`Webhooks::rotated`].
+    /// Gives it a new secret; the one before signs too until [`Webhooks::rotated`]. Not before that once more: two sign, and one of them
+    /// must be the one that the receiver knows.
     pub async fn rotate(&self, id: HookId) -> std::result::Result<Arc<Live>, ApiError> {
         self.edit(id, |hook| {
+            if hook.previous.is_some() {
+                return Err(ApiError::new(Code::Conflict, "a secret is being rotated already: finish that first (DELETE …/secret)"));
+            }
             hook.previous = Some(std::mem::replace(&mut hook.secret, secret()));
             Ok(())
         })
@@ -198,23 +214,37 @@ impl Webhooks {
         .await
     }
 
-    /// Takes it away, with everything that waits for it and its dead letters.
+    /// Takes it away, with everything that waits for it and its dead letters. It is out of sight first: who writes for it by what it saw
+    /// before looks once more afterwards, and clears up behind itself. If that fails it is there as before, to be taken away again.
     pub async fn remove(&self, id: HookId) -> std::result::Result<(), ApiError> {
         let _one = self.changing.lock().await;
         let live = self.get(id).ok_or_else(no_such_hook)?;
-        let was = Some(encode(&live.hook));
-        self.records.replace_record(Table::Webhook, b"", &id.partition(), was, None).await.map_err(failed)?;
-        let mut all = HashMap::clone(&self.live.read());
-        all.remove(&id);
-        *self.live.write() = Arc::new(all);
-        self.tell(Told::Changed(id));
-        for table in [Table::WebhookJob, Table::WebhookDead] {
-            self.clear(table, id).await.map_err(failed)?;
+        self.with(|all| all.remove(&id));
+        if let Err(error) = self.erase(&live).await {
+            self.with(|all| all.insert(id, live));
+            return Err(failed(error));
         }
+        live.state.wait(|_| 0);
+        self.tell(Told::Changed(id));
         Ok(())
     }
 
-    async fn clear(&self, table: Table, id: HookId) -> Result<()> {
+    async fn erase(&self, live: &Live) -> Result<()> {
+        let id = live.hook.id;
+        for table in [Table::WebhookJob, Table::WebhookDead] {
+            self.clear(table, id).await?;
+        }
+        self.records.replace_record(Table::Webhook, b"", &id.partition(), Some(encode(&live.hook)), None).await?;
+        Ok(())
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut HashMap<HookId, Arc<Live>>) -> T) {
+        let mut all = HashMap::clone(&self.live.read());
+        change(&mut all);
+        *self.live.write() = Arc::new(all);
+    }
+
+    pub(super) async fn clear(&self, table: Table, id: HookId) -> Result<()> {
         loop {
             let rows = self.records.records(table, &id.partition(), None, super::PAGE).await?;
             if rows.is_empty() {
@@ -251,9 +281,7 @@ impl Webhooks {
             return Err(ApiError::new(Code::Unavailable, "the webhook is being changed by others"));
         }
         let live = Arc::new(Live { hook, state });
-        let mut all = HashMap::clone(&self.live.read());
-        all.insert(live.hook.id, live.clone());
-        *self.live.write() = Arc::new(all);
+        self.with(|all| all.insert(live.hook.id, live.clone()));
         self.tell(Told::Changed(live.hook.id));
         Ok(live)
     }

@@ -33,6 +33,8 @@ pub use hooks::{Hook, HookChange, HookId, NewHook};
 
 /// Jobs per read.
 const PAGE: usize = 256;
+/// Bytes of one write, but always one record.
+const WRITE_BYTES_MAX: usize = 1 << 20;
 
 /// A job's place among those of its webhook: by room, then by seq.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +62,9 @@ pub struct Job {
     pub room: RoomId,
     /// The entry.
     pub seq: Seq,
+    /// The event's id. Empty: written by a build that made it of room and seq.
+    #[serde(default)]
+    pub event: String,
     /// The event's type.
     pub kind: String,
     /// When the entry was numbered.
@@ -80,7 +85,7 @@ impl Job {
     }
     /// The event's id, the same with every attempt and every replay.
     pub fn event(&self) -> String {
-        event::id(self.room, self.seq)
+        if self.event.is_empty() { format!("{}-{}", self.room, self.seq) } else { self.event.clone() }
     }
 }
 
@@ -93,6 +98,8 @@ pub enum Told {
     Once(HookId, Event),
     /// The webhook was made, changed or taken away.
     Changed(HookId),
+    /// For tests: panic.
+    Panic,
 }
 
 /// A webhook in use: its settings, and how it is doing.
@@ -114,6 +121,16 @@ pub struct State {
     pub dropped: AtomicU64,
     /// Since when its receiver does not accept, and why.
     pub failing: Mutex<Option<(Millis, String)>>,
+    /// Held by who adds or takes away dead letters, so that they are counted right.
+    dying: tokio::sync::Mutex<()>,
+}
+
+impl State {
+    /// So many jobs wait.
+    fn wait(&self, count: impl Fn(usize) -> usize) {
+        let was = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |was| Some(count(was))).unwrap_or_default();
+        metrics().webhook_jobs_waiting.inc_by(count(was) as i64 - was as i64);
+    }
 }
 
 /// The webhooks. One per process, shared.
@@ -181,24 +198,66 @@ impl Webhooks {
 
     /// Writes jobs, as many as may wait; the others go to the dead letters.
     async fn add(&self, live: &Live, mut jobs: Vec<Job>, now: Millis) -> Result<()> {
-        let waiting = live.state.waiting.load(Ordering::Relaxed);
-        let over = jobs.split_off(jobs.len().min(self.config.waiting_max.saturating_sub(waiting)));
+        let over = jobs.split_off(jobs.len().min(self.room_for(live)));
+        let over = self.strangers(live.hook.id, over).await?;
         if !over.is_empty() {
             self.failed(live, now, "too many events are waiting for it");
             let why = Why { tries: 0, status: None, error: "too many events were waiting".into() };
             self.bury(live, over, &why, now).await?;
         }
+        self.write(live, &jobs).await
+    }
+
+    /// Those of the jobs that do not wait already: a room redoes what it is not sure of.
+    async fn strangers(&self, id: HookId, jobs: Vec<Job>) -> Result<Vec<Job>> {
+        let mut strangers = Vec::new();
+        for job in jobs {
+            if self.job(id, job.key()).await?.is_none() {
+                strangers.push(job);
+            }
+        }
+        Ok(strangers)
+    }
+
+    /// How many more jobs may wait.
+    fn room_for(&self, live: &Live) -> usize {
+        self.config.waiting_max.saturating_sub(live.state.waiting.load(Ordering::Relaxed))
+    }
+
+    async fn write(&self, live: &Live, jobs: &[Job]) -> Result<()> {
         if jobs.is_empty() {
             return Ok(());
         }
-        let keys: Vec<JobKey> = jobs.iter().map(Job::key).collect();
+        let (id, count) = (live.hook.id, jobs.len());
+        live.state.wait(|was| was + count);
         let writes = jobs.iter().map(|job| RecordWrite { key: job.key().bytes(), version: job.version, value: Some(encode(job)) });
-        self.records.put_records(Table::WebhookJob, &live.hook.id.partition(), writes.collect()).await?;
-        // Counted when they are there; the sender takes back what it knew already.
-        live.state.waiting.fetch_add(keys.len(), Ordering::Relaxed);
-        metrics().webhook_jobs_waiting.inc_by(keys.len() as i64);
-        self.tell(Told::Jobs(live.hook.id, keys));
+        let written = self.put(Table::WebhookJob, id, writes.collect()).await;
+        let gone = self.get(id).is_none();
+        if written.is_err() || gone {
+            live.state.wait(|was| was.saturating_sub(count));
+        }
+        written?;
+        if gone {
+            // It was taken away meanwhile; who did that has not seen these.
+            return self.clear(Table::WebhookJob, id).await;
+        }
+        self.tell(Told::Jobs(id, jobs.iter().map(Job::key).collect()));
         Ok(())
+    }
+
+    /// Writes records of a webhook in parts that no store refuses; each part is durable before the next one.
+    async fn put(&self, table: Table, id: HookId, writes: Vec<RecordWrite>) -> Result<()> {
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        for write in writes {
+            let length = write.key.len() + write.value.as_ref().map_or(0, bytes::Bytes::len);
+            if bytes + length > WRITE_BYTES_MAX && !part.is_empty() {
+                self.records.put_records(table, &id.partition(), std::mem::take(&mut part)).await?;
+                bytes = 0;
+            }
+            part.push(write);
+            bytes += length;
+        }
+        if part.is_empty() { Ok(()) } else { self.records.put_records(table, &id.partition(), part).await }
     }
 
     /// An event that is no entry: told once, to those that want it.
@@ -231,15 +290,10 @@ impl Webhooks {
 
     /// The receiver has accepted it.
     pub async fn done(&self, live: &Live, job: &Job) -> Result<()> {
-        self.take_away(live.hook.id, job).await?;
+        self.put(Table::WebhookJob, live.hook.id, vec![gone(job)]).await?;
         *live.state.failing.lock() = None;
         metrics().webhook_events_total.of("delivered").inc();
         Ok(())
-    }
-
-    async fn take_away(&self, id: HookId, job: &Job) -> Result<()> {
-        let gone = RecordWrite { key: job.key().bytes(), version: job.version, value: None };
-        self.records.put_records(Table::WebhookJob, &id.partition(), vec![gone]).await
     }
 
     /// The receiver does not accept.
@@ -252,18 +306,20 @@ impl Webhooks {
         *failing = Some((since, why.to_owned()));
     }
 
-    /// Jobs that the store holds from before.
-    pub fn found(&self, live: &Live, count: usize) {
-        live.state.waiting.fetch_add(count, Ordering::Relaxed);
-        metrics().webhook_jobs_waiting.inc_by(count as i64);
+    /// So many jobs wait, says the sender, who knows them all; what is written and not told yet comes on top.
+    pub fn waits(&self, live: &Live, count: usize) {
+        live.state.wait(|_| count);
     }
 
-    /// Jobs that were told and are settled, or were known before.
-    pub fn settled(&self, live: &State, count: usize) {
-        let less = |was: usize| Some(was.saturating_sub(count));
-        let _ = live.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        metrics().webhook_jobs_waiting.dec_by(count as i64);
+    /// For tests: the sender panics.
+    pub fn panic(&self) {
+        self.tell(Told::Panic);
     }
+}
+
+/// A job's end.
+fn gone(job: &Job) -> RecordWrite {
+    RecordWrite { key: job.key().bytes(), version: job.version, value: None }
 }
 
 /// A store's failure as operators and integrators get it.

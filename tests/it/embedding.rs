@@ -3,9 +3,8 @@
 use crate::support::{RawSocket, Receiver, Reply, SOON, TestClient, TestNode, TestUser, eventually};
 use hubbub::client::ClientError;
 use hubbub::error::Code;
-use hubbub::protocol::entry::{Body, RoomKind};
+use hubbub::protocol::entry::RoomKind;
 use hubbub::protocol::ids::UserId;
-use hubbub::protocol::ops::Push;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use parking_lot::Mutex;
@@ -281,9 +280,18 @@ async fn an_issuers_token_does_not_bring_a_deleted_account_back() {
 #[actix_rt::test]
 async fn a_bot_answers_messages_and_a_repeated_event_makes_no_second_answer() {
     let node = TestNode::builder().set("outbound.allowed_ranges", "127.0.0.0/8").set("webhooks.retry_first_ms", 50).start().await;
-    let alice = TestClient::connect(&node, &node.user("alice").await, "a").await;
-    let room = alice.create(RoomKind::Group, &[]).await;
-    let made = node.operate("POST", "/admin/incoming-hooks", Some(json!({ "room": room, "name": "Echo" }))).await.expect("an address");
+    let embedder = key(&node, &["users:write", "rooms:write", "messages:write"], None).await;
+    let user = async |name: &str, bot: bool| {
+        by(&node, &embedder, None, "POST", "/v1/users", json!({ "name": name, "bot": bot })).await.1["user"].clone()
+    };
+    let (alice, bot) = (user("alice", false).await, user("helper", true).await);
+    let open = async |members: Value| {
+        let new = json!({ "kind": "group", "name": "Help", "members": members });
+        let (status, room) = by(&node, &embedder, Some(&alice), "POST", "/v1/rooms", new).await;
+        assert_eq!((status, room["role"].as_str()), (201, Some("owner")), "{room}");
+        format!("/v1/rooms/{}/messages", room["room"].as_str().unwrap())
+    };
+    let (room, other) = (open(json!([bot])).await, open(json!([])).await);
     // The first answer gets lost on the way: the event comes twice.
     let lost = AtomicUsize::new(1);
     let mut receiver = Receiver::start(move |_| match lost.fetch_sub(1, Ordering::SeqCst) {
@@ -293,25 +301,42 @@ async fn a_bot_answers_messages_and_a_repeated_event_makes_no_second_answer() {
     .await;
     let hook = json!({ "url": receiver.url("/"), "events": ["message"] });
     node.operate("POST", "/admin/webhooks", Some(hook)).await.expect("a webhook");
-    alice.send(room, "are you there?").await;
+    let (status, asked) = by(&node, &embedder, Some(&alice), "POST", &room, json!({ "text": "are you there?" })).await;
+    assert_eq!(status, 201, "{asked}");
+
+    let helper = key(&node, &["messages:read", "messages:write"], Some(bot.as_str().unwrap().parse().unwrap())).await;
     let mut answers = Vec::new();
     for _ in 0..2 {
-        let event = receiver.next_where(|e| e.json()["entry"]["by"] != made["user"]).await;
-        let asked = event.json()["entry"]["body"]["message"]["text"].as_str().unwrap().to_owned();
+        let event = receiver.next_where(|e| e.json()["entry"]["by"] != bot).await;
+        let (once, event) = (event.header("hubbub-event").to_owned(), event.json());
         let head = format!(
-            "POST {} HTTP/1.1\r\nContent-Type: application/json\r\nIdempotency-Key: {}",
-            made["path"].as_str().unwrap(),
-            event.header("hubbub-event")
+            "POST /v1/rooms/{}/messages HTTP/1.1\r\nAuthorization: Bearer {helper}\r\nContent-Type: application/json\r\nIdempotency-Key: {once}",
+            event["room"].as_str().unwrap(),
         );
-        let answer = crate::support::http(node.address(), &head, &json!({ "text": format!("you said: {asked}") }).to_string()).await;
+        let text = format!("you said: {}", event["entry"]["body"]["message"]["text"].as_str().unwrap());
+        let answer = crate::support::http(node.address(), &head, &json!({ "text": text, "reply_to": event["seq"] }).to_string()).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         answers.push(answer.body);
     }
     assert_eq!(answers[0], answers[1], "one message");
-    let is_answer = |p: &Push| matches!(p, Push::Entry(e) if matches!(&e.body, Body::Message(m) if m.text == "you said: are you there?"));
-    alice.expect_push("the bot's answer", is_answer).await;
-    let own = receiver.next_where(|e| e.json()["entry"]["by"] == made["user"]).await;
-    assert_eq!(own.json()["room"], room.to_string().as_str(), "a bot hears itself, and knows it by `by`");
+    let own = receiver.next_where(|e| e.json()["entry"]["by"] == bot).await;
+    assert_eq!(own.json()["entry"]["body"]["message"]["reply_to"], asked["seq"], "a bot hears itself, and knows it by `by`");
+    let (_, history) = by(&node, &helper, None, "GET", &format!("{room}?after=1"), Value::Null).await;
+    let said: Vec<_> = history["items"].as_array().expect("messages").iter().map(|m| (&m["entry"]["by"], &m["entry"]["seq"])).collect();
+    assert_eq!(said, [(&alice, &json!(2)), (&bot, &json!(3))], "nothing twice: {history}");
+
+    // The key is the bot's, with the bot's rights.
+    for (expected, as_user, path) in [(404, None, &other), (403, Some(&alice), &other), (403, Some(&alice), &room)] {
+        assert_eq!(by(&node, &helper, as_user, "GET", path, Value::Null).await.0, expected, "{path} {as_user:?}");
+    }
+    assert_eq!(
+        by(&node, &helper, None, "POST", "/v1/rooms", json!({ "kind": "group", "name": "mine" })).await.0,
+        403,
+        "a scope that lacks"
+    );
+    assert_eq!(by(&node, &embedder, Some(&alice), "GET", &room, Value::Null).await.0, 403, "who may only write does not read");
+    let (_, tried) = by(&node, &embedder, Some(&bot), "PATCH", &format!("{room}/2"), json!({ "text": "mine now" })).await;
+    assert_eq!(tried["code"], "forbidden", "a key makes nobody more than it is");
 }
 
 #[actix_rt::test]

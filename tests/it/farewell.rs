@@ -1,9 +1,7 @@
 //! Farewells over HTTP, against a real node: accounts that are deleted, by themselves and by others, what is left of them, and what one
 //! takes along.
 
-use super::identity::{
-    Answered, NEW, PASSWORD, call, code, counts, hubbub, login, mail, mails, mfa_token, text, token_of, with_email, with_totp,
-};
+use super::identity::{Answered, NEW, PASSWORD, call, code, counts, hubbub, login, mfa_token, text, with_email, with_totp};
 use super::support::{RawSocket, SOON, TestNode, TestUser, eventually};
 use serde_json::{Value, json};
 
@@ -44,6 +42,8 @@ async fn a_deleted_account_is_gone_and_its_rooms_know() {
     let group = room(&mut a, "group", &[&bob, &carol]).await;
     let direct = room(&mut a, "direct", &[&bob]).await;
     let alone = room(&mut a, "channel", &[]).await;
+    let archived = room(&mut a, "group", &[&bob]).await;
+    call(&node, "PATCH", &format!("/v1/rooms/{archived}"), &alice.token, json!({ "archived": true })).await.done(200);
     for room in [&group, &direct, &alone] {
         send(&mut a, room, "remember me").await;
     }
@@ -68,6 +68,8 @@ async fn a_deleted_account_is_gone_and_its_rooms_know() {
     let ids: Vec<&str> = members["members"].as_array().unwrap().iter().map(|m| m["user"].as_str().unwrap()).collect();
     assert!(ids.len() == 2 && !ids.contains(&alice.id.to_string().as_str()), "{members}");
     assert_eq!(members["members"].as_array().unwrap().iter().filter(|m| m["role"] == "owner").count(), 1);
+    let left = call(&node, "GET", &format!("/v1/rooms/{archived}"), &bob.token, Value::Null).await.done(200);
+    assert_eq!((&left["archived"], &left["members"], &left["role"]), (&json!(true), &json!(1), &json!("owner")), "{left}");
     // What she wrote stays, by nobody who can be found.
     let history = b.ask("history", json!({ "room": direct })).await;
     assert!(history.to_string().contains("remember me"), "{history}");
@@ -83,19 +85,11 @@ async fn a_deleted_account_is_gone_and_its_rooms_know() {
     // Nobody gets her name; her address is free.
     let register = call(&node, "POST", "/v1/auth/register", "", json!({ "name": "alice", "password": NEW })).await;
     assert_eq!(register.refused(), (409, "conflict".into()));
-    with_email_again(&node, &bob, "alice@example.org").await;
+    with_email(&node, &bob, "alice@example.org").await;
     // It stays so.
     node.kill9().await;
     node.restart().await;
     assert_eq!(login(&node, "alice", PASSWORD).await.refused(), (401, "bad_credentials".into()));
-}
-
-/// The same as [`with_email`], where somebody had the address before.
-async fn with_email_again(node: &TestNode, user: &TestUser, address: &str) {
-    let n = mails(node, address).len() + 1;
-    call(node, "PUT", "/v1/me/email", &user.token, json!({ "email": address, "password": PASSWORD })).await.done(202);
-    let token = token_of(&mail(node, address, n).await);
-    call(node, "POST", "/v1/auth/email/verify", "", json!({ "token": token })).await.done(204);
 }
 
 #[tokio::test]
@@ -145,7 +139,7 @@ async fn an_export_holds_everything_of_ones_own_and_nothing_of_others() {
     }
     let theirs = send(&mut b, &group, "not hers").await;
     let cid = || uuid::Uuid::new_v4().to_string();
-    let reacted = a.ask("react", json!({ "room": group, "seq": theirs, "emoji": "👍", "cid": cid() })).await;
+    let reacted = a.ask("react", json!({ "room": group, "seq": theirs, "emoji": "👍", "on": true, "cid": cid() })).await;
     assert_eq!(reacted["op"], "ok", "{reacted}");
     assert_eq!(a.ask("cursor", json!({ "room": group, "read": theirs })).await["op"], "ok");
     call(&node, "PUT", &format!("/v1/rooms/{group}/notify"), &alice.token, json!({ "level": "mentions" })).await.done(200);

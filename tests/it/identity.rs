@@ -57,7 +57,7 @@ pub(crate) async fn counts(node: &TestNode, token: &str) -> bool {
 }
 
 /// Mails of the outbox to an address, oldest first.
-pub(crate) fn mails(node: &TestNode, to: &str) -> Vec<String> {
+fn mails(node: &TestNode, to: &str) -> Vec<String> {
     let Ok(dir) = std::fs::read_dir(node.data_dir().join("outbox")) else { return Vec::new() };
     let mut paths: Vec<_> = dir.map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "eml")).collect();
     paths.sort();
@@ -65,14 +65,22 @@ pub(crate) fn mails(node: &TestNode, to: &str) -> Vec<String> {
     all.filter(|m| m.contains(&format!("To: {to}\r\n"))).collect()
 }
 
+/// The headers that say something of the answer, in an order of their own.
+fn said(answer: &Response) -> Vec<(String, String)> {
+    let of_time = |name: &str| name == "date" || name.starts_with("ratelimit-");
+    let mut headers: Vec<_> = answer.headers.iter().filter(|(name, _)| !of_time(name)).cloned().collect();
+    headers.sort();
+    headers
+}
+
 /// Waits for the n-th mail to an address (from 1).
-pub(crate) async fn mail(node: &TestNode, to: &str, n: usize) -> String {
+async fn mail(node: &TestNode, to: &str, n: usize) -> String {
     eventually(&format!("mail {n} to {to}"), SOON, || async { mails(node, to).len() >= n }).await;
     mails(node, to).remove(n - 1)
 }
 
 /// The token of a mail's link.
-pub(crate) fn token_of(mail: &str) -> String {
+fn token_of(mail: &str) -> String {
     let token = mail.split("#token=").nth(1).unwrap_or_else(|| panic!("no link in {mail}")).split_whitespace().next().unwrap().to_owned();
     assert!(mail.contains(&format!("\r\n{token}\r\n")), "the token stands by itself too");
     token
@@ -80,8 +88,11 @@ pub(crate) fn token_of(mail: &str) -> String {
 
 /// Gives the user a verified address.
 pub(crate) async fn with_email(node: &TestNode, user: &TestUser, address: &str) {
+    let before = mails(node, address);
     call(node, "PUT", "/v1/me/email", &user.token, json!({ "email": address, "password": PASSWORD })).await.done(202);
-    let token = token_of(&mail(node, address, 1).await);
+    let link = || mails(node, address).into_iter().find(|mail| mail.contains("#token=") && !before.contains(mail));
+    eventually(&format!("a link to {address}"), SOON, || async { link().is_some() }).await;
+    let token = token_of(&link().unwrap());
     call(node, "POST", "/v1/auth/email/verify", "", json!({ "token": token })).await.done(204);
 }
 
@@ -125,7 +136,7 @@ async fn unknown_names_wrong_passwords_and_accounts_without_one_are_answered_ali
             let begun = Instant::now();
             let answer = login(&node, name, "not the password").await;
             times[n].push(begun.elapsed());
-            let headers: Vec<_> = answer.headers.iter().filter(|(n, _)| n != "date" && !n.starts_with("ratelimit")).cloned().collect();
+            let headers = said(&answer);
             answers.push((answer.refused(), answer.body, headers));
         }
     }
@@ -194,11 +205,7 @@ async fn forgetting_answers_alike_for_unknown_accounts() {
             if round > 0 && (n == 0 || n == 2) {
                 times[n / 2].push(begun.elapsed());
             }
-            answers.push((
-                answer.status,
-                answer.body.clone(),
-                answer.headers.iter().filter(|(n, _)| n != "date").cloned().collect::<Vec<_>>(),
-            ));
+            answers.push((answer.status, answer.body.clone(), said(&answer)));
         }
     }
     assert!(answers.iter().all(|a| *a == answers[0] && a.0 == 202 && a.1.is_empty()), "{:?}", answers[0]);
@@ -590,4 +597,7 @@ async fn without_mail_a_link_is_refused_and_nothing_else() {
     }
     let change = call(&node, "PUT", "/v1/me/password", &alice.token, json!({ "old": PASSWORD, "new": NEW })).await;
     change.done(200);
+    let with_address = json!({ "name": "bob", "password": PASSWORD, "email": "bob@example.org" });
+    assert_eq!(call(&node, "POST", "/v1/auth/register", "", with_address).await.refused(), (403, "forbidden".into()));
+    call(&node, "POST", "/v1/auth/register", "", json!({ "name": "bob", "password": PASSWORD })).await.done(201);
 }

@@ -124,10 +124,15 @@ async fn a_moderator_deletes_by_an_entry_and_bans_for_good() {
     assert_eq!(node.operate("GET", next, None).await.unwrap()["items"].as_array().unwrap().len(), 2);
     let path = leak(format!("/admin/server-bans/{}", users[1].id));
     assert_eq!(node.operate("GET", "/admin/server-bans", None).await.unwrap()["items"][0]["name"], users[1].name);
+    let enable = format!("/admin/users/{}/enable", users[1].name);
+    assert!(node.operate("POST", &enable, None).await.is_err(), "a ban is lifted, not switched off by another way");
     node.operate("DELETE", path, None).await.unwrap();
+    // The same address written otherwise.
+    node.operate("POST", &enable.replace("/admin", "/%61dmin"), None).await.unwrap();
     assert!(rest.login(&users[1].name, "correct horse battery staple").await.is_ok(), "a ban can be lifted");
     let audit = node.operate("GET", "/admin/audit", None).await.unwrap().to_string();
     assert!(audit.contains("/admin/reports/{id}/resolve") && audit.contains("DELETE /admin/server-bans/{user}"), "{audit}");
+    assert!(audit.contains("/%61dmin/users/"), "no act escapes it: {audit}");
 }
 
 /// A filter: refuses "bad", changes "watches", takes its time, and can be down. Counts what it was asked.

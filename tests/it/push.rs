@@ -3,12 +3,12 @@
 
 use crate::strangers;
 use crate::support::vendor::{Answer, Got, Vendor, browser, browser_secrets};
-use crate::support::{Builder, SOON, TestClient, TestNode, TestUser, eventually};
+use crate::support::{Builder, RawSocket, SOON, TestClient, TestNode, TestUser, eventually};
 use hmac::{Hmac, Mac};
 use hubbub::client::ClientError;
 use hubbub::error::Code;
 use hubbub::protocol::entry::RoomKind;
-use hubbub::protocol::ids::{ClientId, RoomId, Seq};
+use hubbub::protocol::ids::{ClientId, RoomId, Seq, UserId};
 use hubbub::protocol::ops::{self, MoveCursor, Request};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -158,6 +158,33 @@ async fn who_is_connected_or_has_no_subscription_is_not_told_and_without_leave_n
 }
 
 #[tokio::test]
+async fn what_came_to_a_connection_that_was_dead_already_is_pushed_when_that_is_noticed() {
+    let scene = Scene::of(builder().set("socket.heartbeat_ms", 700).set("presence.offline_debounce_ms", 300)).await;
+    let (node, bob) = (&scene.node, &scene.bob);
+    // They answer no ping, as a phone does that lost its network.
+    let dead = RawSocket::live(node, bob).await;
+    let carol = node.user("carol").await;
+    subscribe(node, &carol, &scene.vendor.at("/carol")).await;
+    let other = scene.alice.create(RoomKind::Direct, &[carol.id]).await;
+    let also_dead = RawSocket::live(node, &carol).await;
+    let seq = scene.send("can you hear me?").await;
+    scene.alice.send(other, "and you?").await;
+    assert!(scene.vendor.after("/bob", Duration::from_millis(300)).await.is_empty(), "he counts as connected");
+    let got = scene.vendor.until_count("/bob", 1).await.remove(0);
+    assert_eq!((seq_of(&got), got.opened()["room"].as_str()), (seq, Some(scene.room.to_string().as_str())));
+    scene.vendor.until_count("/carol", 1).await;
+    drop((dead, also_dead));
+    // Who is back by then is not told: a resume brings it.
+    let dead = RawSocket::live(node, &carol).await;
+    scene.alice.send(other, "and now?").await;
+    let back = TestClient::connect(node, &carol, "carol").await;
+    drop(dead);
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(scene.vendor.got("/carol").len(), 1);
+    drop(back);
+}
+
+#[tokio::test]
 async fn a_subscription_that_is_over_is_removed() {
     for status in [404, 410] {
         let scene = Scene::new().await;
@@ -185,6 +212,75 @@ async fn what_fails_is_tried_again_under_the_same_id_until_it_is_taken() {
     let topics: BTreeSet<&str> = got.iter().map(|g| g.header("topic")).collect();
     assert_eq!(topics.into_iter().map(String::from).collect::<BTreeSet<_>>(), ids(&got));
     assert_eq!(scene.vendor.after("/bob", QUIET).await.len(), 4, "taken is taken");
+}
+
+#[tokio::test]
+async fn every_push_thread_sends_what_is_its_own_at_once() {
+    let (vendor, node) = (Vendor::start().await, builder().set("push.threads", 2).start().await);
+    let mut away = Vec::new();
+    for n in 0..8 {
+        let user = node.user(&format!("user{n}")).await;
+        subscribe(&node, &user, &vendor.at(&format!("/{n}"))).await;
+        away.push(user.id);
+    }
+    let alice = TestClient::connect(&node, &node.user("alice").await, "alice").await;
+    let room = alice.create(RoomKind::Group, &away).await;
+    alice.send(room, "to all of you").await;
+    for n in 0..8 {
+        vendor.until_count(&format!("/{n}"), 1).await;
+    }
+}
+
+/// Rooms of alice and the users, with a message in each.
+async fn rooms_with_news(alice: &TestClient, users: &[UserId], count: usize) {
+    let each = (0..count).map(|_| async {
+        let room = alice.create(RoomKind::Group, users).await;
+        alice.send(room, "news").await;
+    });
+    futures_util::future::join_all(each).await;
+}
+
+#[tokio::test]
+async fn a_device_that_answers_slowly_keeps_nobody_waiting() {
+    let scene = Scene::of(builder().set("outbound.timeout_ms", 60_000)).await;
+    scene.vendor.answer("/bob", (0..200).map(|_| Answer::Hang));
+    // More than may wait in memory.
+    rooms_with_news(&scene.alice, &[scene.bob.id], 140).await;
+    scene.vendor.until_count("/bob", 1).await;
+    let carol = scene.node.user("carol").await;
+    subscribe(&scene.node, &carol, &scene.vendor.at("/carol")).await;
+    rooms_with_news(&scene.alice, &[carol.id], 1).await;
+    scene.vendor.until_count("/carol", 1).await;
+    assert_eq!(scene.vendor.got("/bob").len(), 1, "one at a time");
+}
+
+#[tokio::test]
+async fn what_a_failing_host_holds_up_is_passed_over() {
+    let scene = Scene::new().await;
+    let failing = Vendor::start().await;
+    // In the store the jobs of the first devices come first, and all of them are one shard's.
+    for path in ["/0", "/1", "/2", "/3"] {
+        failing.answer(path, (0..1_000).map(|_| Answer::Status(503, "")));
+        subscribe(&scene.node, &scene.node.user("bob").await, &failing.at(path)).await;
+    }
+    let healthy = scene.node.user("bob").await;
+    subscribe(&scene.node, &healthy, &scene.vendor.at("/healthy")).await;
+    rooms_with_news(&scene.alice, &[scene.bob.id], 20).await;
+    scene.vendor.until_count("/healthy", 20).await;
+    let asked: usize = (0..4).map(|n| failing.got(&format!("/{n}")).len()).sum();
+    assert!(asked < 40, "a host that fails is left alone: {asked} requests");
+}
+
+#[tokio::test]
+async fn signing_in_anew_in_one_browser_moves_its_subscription() {
+    let scene = Scene::new().await;
+    let again = scene.node.user("bob").await;
+    subscribe(&scene.node, &again, &scene.vendor.at("/bob")).await;
+    let all = subscriptions(&scene.node, &again).await;
+    assert_eq!((all.len(), &all[0]["current"]), (1, &true.into()));
+    scene.send("once").await;
+    scene.vendor.until_count("/bob", 1).await;
+    assert_eq!(scene.vendor.after("/bob", QUIET).await.len(), 1);
 }
 
 #[tokio::test]
@@ -408,7 +504,8 @@ async fn the_gateway_gets_what_it_can_check_and_ends_a_token_that_is_over() {
     assert!(!shown[0].to_string().contains("4711"));
     let alice = TestClient::connect(&node, &alice, "alice").await;
     let room = alice.create(RoomKind::Direct, &[bob.id]).await;
-    vendor.answer("/gateway", [Answer::Status(202, ""), Answer::Status(410, "")]);
+    // A 404 comes from a wrong path as well: it ends the push, and not the token.
+    vendor.answer("/gateway", [Answer::Status(202, ""), Answer::Status(404, ""), Answer::Status(410, "")]);
     alice.send(room, "hello").await;
     let got = vendor.until_count("/gateway", 1).await.remove(0);
     let body: Value = serde_json::from_slice(&got.body).unwrap();
@@ -420,8 +517,12 @@ async fn the_gateway_gets_what_it_can_check_and_ends_a_token_that_is_over() {
     mac.update(format!("{time}.").as_bytes());
     mac.update(&got.body);
     assert_eq!(hex::encode(mac.finalize().into_bytes()), given);
+    alice.send(room, "lost").await;
+    eventually("it is given up", SOON, || async { node.metrics().await.contains("hubbub_push_settled_total{reason=\"refused\"} 1\n") })
+        .await;
+    assert_eq!(subscriptions(&node, &bob).await.len(), 1);
     alice.send(room, "and again").await;
-    vendor.until_count("/gateway", 2).await;
+    vendor.until_count("/gateway", 3).await;
     eventually("the token is forgotten", SOON, || async { subscriptions(&node, &bob).await.is_empty() }).await;
 }
 

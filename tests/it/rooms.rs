@@ -141,7 +141,7 @@ async fn a_mute_ends_by_itself_at_its_time() {
     }
     assert!(sent["at"].as_u64() >= Some(until), "{sent}: the entry is of a time when its author was muted");
     let past = json!({ "user": two.member.id.to_string(), "until": 1_000 });
-    assert_eq!(code(&mut owner, &two.room, "mute", past).await, "invalid");
+    assert_eq!(code(&mut owner, &two.room, "mute", past).await, "conflict");
 }
 
 /// A member who spoke a little while ago must wait for the rest of ten minutes.

@@ -73,7 +73,7 @@ async fn a_room_is_opened_read_and_changed_and_each_answer_shows_what_was_done()
     assert_eq!((stale.status, stale.code().as_str()), (412, "precondition_failed"));
     gets(&node, &ben, 403, &format!("PATCH {at}"), json!({ "name": "mine" })).await;
     gets(&node, &ann, 422, &format!("PATCH {at}"), json!({ "slow_mode_s": 21_601 })).await;
-    gets(&node, &ann, 422, &format!("PATCH {at}"), json!({})).await;
+    assert_eq!(gets(&node, &ben, 200, &format!("PATCH {at}"), json!({})).await["name"], "Dinner", "nothing is changed by nobody");
 
     // A pair has one direct room, and it says so by its status.
     let direct = json!({ "kind": "direct", "members": [ben.id.to_string()] });
@@ -227,7 +227,7 @@ async fn members_are_what_they_were_last_made_and_saying_it_twice_is_no_conflict
     }
     gets(&node, &eve, 403, &format!("POST {at}/messages"), json!({ "text": "x" })).await;
     assert_eq!(gets(&node, &eve, 200, &format!("GET {at}"), Value::Null).await["muted_until"], 4_102_444_800_000u64);
-    gets(&node, &ben, 422, &format!("PUT {mute}"), json!({ "until": 1 })).await;
+    gets(&node, &ben, 409, &format!("PUT {mute}"), json!({ "until": 1 })).await;
     for _ in 0..2 {
         gets(&node, &ben, 204, &format!("DELETE {mute}"), Value::Null).await;
     }
@@ -386,6 +386,89 @@ async fn the_directory_shows_public_channels_by_name_and_forgets_what_is_hidden_
     change(&node, &rooms[3], json!({ "unlisted": true })).await;
     gets(&node, &ben, 200, &format!("POST /v1/rooms/{}/join", rooms[3]), Value::Null).await;
     gets(&node, &ben, 403, &format!("POST /v1/rooms/{}/join", rooms[2]), Value::Null).await;
+}
+
+#[tokio::test]
+async fn of_many_who_saw_the_same_exactly_one_changes_it_also_in_a_busy_room() {
+    let node = TestNode::start().await;
+    let (ann, ben) = (node.user("ann").await, node.user("ben").await);
+    let room = open(&node, &ann, "group", "talk", &[&ben]).await;
+    let seq = say(&node, &ann, &room, json!({ "text": "version 0" })).await;
+    let (room_at, message_at) = (format!("/v1/rooms/{room}"), format!("/v1/rooms/{room}/messages/{seq}"));
+    for (path, field) in [(&room_at, "topic"), (&message_at, "text")] {
+        let tag = call(&node, &ann, &format!("GET {path}"), Value::Null, &[]).await.header("etag").expect("a tag").to_owned();
+        let (line, condition) = (format!("PATCH {path}"), format!("If-Match: {tag}"));
+        let busy = async {
+            // What others write in the room is no change of the message; of the room's summary it is.
+            for n in 0..if field == "text" { 20 } else { 0 } {
+                say(&node, &ben, &room, json!({ "text": format!("beside it {n}") })).await;
+            }
+        };
+        let changes = join_all((0..12).map(|n| {
+            let (line, condition, node, ann) = (&line, &condition, &node, &ann);
+            async move { (n, call(node, ann, line, json!({ field: format!("version {n}") }), &[condition.as_str()]).await) }
+        }));
+        let (changes, ()) = tokio::join!(changes, busy);
+        let won: Vec<_> = changes.iter().filter(|(_, r)| r.status == 200).map(|(n, _)| *n).collect();
+        assert_eq!(won.len(), 1, "{field}: {changes:?}");
+        assert!(changes.iter().all(|(_, r)| [200, 412].contains(&r.status)), "{field}: {changes:?}");
+        let now = gets(&node, &ben, 200, &format!("GET {path}"), Value::Null).await.to_string();
+        assert!(now.contains(&format!("version {}", won[0])), "{now}");
+    }
+}
+
+/// All pages of a list, with something done after each.
+async fn pages(node: &TestNode, user: &TestUser, path: &str, limit: u32, mut between: impl AsyncFnMut()) -> Vec<Value> {
+    let (mut items, mut line) = (Vec::new(), format!("GET {path}?limit={limit}"));
+    loop {
+        let page = gets(node, user, 200, &line, Value::Null).await;
+        items.extend(page["items"].as_array().expect("items").iter().cloned());
+        between().await;
+        let Some(next) = page["next"].as_str() else { return items };
+        line = format!("GET {path}?limit={limit}&cursor={next}");
+    }
+}
+
+#[tokio::test]
+async fn pages_show_once_whatever_stays_while_the_list_changes_under_them() {
+    let node = TestNode::start().await;
+    let ann = node.user("ann").await;
+    let mut users = Vec::new();
+    for n in 0..24 {
+        users.push(node.user(&format!("user{n}")).await);
+    }
+    // Every third one comes and goes.
+    let moving: Vec<&TestUser> = users.iter().step_by(3).collect();
+    let staying: Vec<&TestUser> = users.iter().enumerate().filter(|(n, _)| n % 3 != 0).map(|(_, user)| user).collect();
+    let room = open(&node, &ann, "group", "all of us", &users.iter().collect::<Vec<_>>()).await;
+    let mut turn = 0;
+    let path = format!("/v1/rooms/{room}/members");
+    let members = pages(&node, &ann, &path, 3, async || {
+        let goes = moving[turn % moving.len()];
+        let comes = moving[(turn + moving.len() / 2) % moving.len()];
+        gets(&node, &ann, 204, &format!("DELETE /v1/rooms/{room}/members/{}", goes.id), Value::Null).await;
+        call(&node, &ann, &format!("PUT /v1/rooms/{room}/members/{}", comes.id), Value::Null, &[]).await;
+        turn += 1;
+    });
+    let members = members.await;
+    let of = |user: &TestUser| members.iter().filter(|m| m["user"] == user.id.to_string()).count();
+    assert!(staying.iter().all(|user| of(user) == 1) && moving.iter().all(|user| of(user) <= 1), "{members:?}");
+
+    // Rooms in which something is said move to the beginning of the list; the others are where they were.
+    let mut rooms = Vec::new();
+    for n in 0..12 {
+        rooms.push(open(&node, &ann, "group", &format!("room {n}"), &[]).await);
+    }
+    let (busy, quiet): (Vec<_>, Vec<_>) = rooms.iter().enumerate().partition(|(n, _)| n % 4 == 0);
+    let mut turn = 0;
+    let listed = pages(&node, &ann, "/v1/rooms", 2, async || {
+        say(&node, &ann, busy[turn % busy.len()].1, json!({ "text": "hello" })).await;
+        turn += 1;
+    });
+    let listed = listed.await;
+    for (n, room) in quiet {
+        assert_eq!(listed.iter().filter(|r| r["room"] == **room).count(), 1, "room {n}: {listed:?}");
+    }
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ impl Room {
             return Next::Done;
         }
         // The rows of entries that are still being applied must not overwrite this one: one after the other.
-        ready.finding = true;
+        ready.subscribing = true;
         let (tx, rx) = oneshot::channel();
         let was = ready.log.place(who);
         let seq = ready.log.committed();
@@ -40,7 +40,7 @@ impl Room {
             if ready.epoch != epoch {
                 return; // the life after the last load has read what became of it
             }
-            ready.finding = false;
+            ready.subscribing = false;
             match result {
                 Err(StorageError::InDoubt(why)) => {
                     let why = StorageError::InDoubt(why);

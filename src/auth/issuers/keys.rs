@@ -59,7 +59,12 @@ impl KeySet {
         key.algorithms.contains(&algorithm).then(|| key.key.clone())
     }
 
-    /// Whether a key of this name is there.
+    /// Whether a key of exactly this name is there.
+    pub(super) fn names(&self, id: &str) -> bool {
+        self.0.iter().any(|key| key.id.as_deref() == Some(id))
+    }
+
+    /// Whether a key is there that may be meant.
     pub(super) fn has(&self, id: Option<&str>) -> bool {
         id.is_none() || self.0.iter().any(|key| key.id.is_none() || key.id.as_deref() == id)
     }

@@ -11,6 +11,7 @@ use crate::error::{ApiError, Code};
 use crate::outbound::Outbound;
 use crate::protocol::ids::Millis;
 use base64::Engine;
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde_json::{Map, Value};
 use std::str::FromStr;
@@ -75,7 +76,7 @@ enum Keys {
     /// A secret, a key, or a file of keys: read at the start.
     Fixed(Arc<KeySet>),
     /// An address.
-    Remote(Box<Remote>),
+    Remote(Arc<Remote>),
 }
 
 struct Issuer {
@@ -152,7 +153,7 @@ impl Issuer {
             }
             Some(config::KeySource::PublicKey) => Keys::Fixed(Arc::new(KeySet::pem(&read(&config.public_key_file)?, &algorithms)?)),
             Some(config::KeySource::JwksFile) => Keys::Fixed(Arc::new(KeySet::jwks(&read(&config.jwks_file)?, &algorithms)?)),
-            Some(config::KeySource::JwksUrl) => Keys::Remote(Box::new(Remote::new(config, &algorithms, outbound.clone())?)),
+            Some(config::KeySource::JwksUrl) => Keys::Remote(Arc::new(Remote::new(config, &algorithms, outbound.clone())?)),
             None => return Err("needs exactly one of secret, public_key_file, jwks_file, jwks_url".into()),
         };
         Ok(Issuer { config: config.clone(), algorithms, keys })
@@ -173,7 +174,16 @@ impl Issuer {
         rules.set_required_spec_claims(&["exp", "iss", "aud"]);
         // The times are judged below, by the caller's clock.
         rules.validate_exp = false;
-        let claims = jsonwebtoken::decode::<Map<String, Value>>(token, &key, &rules).map_err(|_| refused("its signature or claims"))?;
+        let read = |key: &DecodingKey| jsonwebtoken::decode::<Map<String, Value>>(token, key, &rules);
+        let claims = match (read(&key), &self.keys) {
+            (Ok(claims), _) => claims,
+            // The key was not found by a name, so it may be an older one than the token's.
+            (Err(e), Keys::Remote(remote)) if *e.kind() == ErrorKind::InvalidSignature && !remote.knows(header.kid.as_deref()) => {
+                let newer = remote.newer(header.kid.as_deref(), header.alg).await?.ok_or_else(|| refused("its key"))?;
+                read(&newer).map_err(|_| refused("its signature or claims"))?
+            }
+            (Err(_), _) => return Err(refused("its signature or claims")),
+        };
         self.identity(&claims.claims, now)
     }
 

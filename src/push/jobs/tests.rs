@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 const GROUP: Group = Group { user: UserId(1), device: DeviceId(2), room: RoomId(3) };
 
 fn rows(seqs: &[Seq]) -> Vec<(Seq, Row)> {
-    seqs.iter().map(|seq| (*seq, Row::new(*seq, *seq == 5, 100 + seq, 1_000 + seq))).collect()
+    seqs.iter().map(|seq| (*seq, Row::new(*seq, MessageId(1_000 + seq), *seq == 5, 100 + seq, 1_000 + seq))).collect()
 }
 
 /// What a store holds after the writes.
@@ -55,6 +55,7 @@ fn a_notification_keeps_its_id_and_content_over_attempts_and_what_comes_meanwhil
     assert_eq!(plan(GROUP, &now, due - 1, 0), Plan::Wait(due));
     let (third, _) = sent(plan(GROUP, &now, due, 0));
     assert_eq!((third.id(), third.row.n), (first.id(), 2));
+    assert_eq!(plan(GROUP, &now, due, due + 7), Plan::Wait(due + 7), "its host is left alone");
     // It is settled: the rest is another one.
     let (next, _) = sent(plan(GROUP, &now[1..], due, 0));
     assert_ne!(next.id(), first.id());
@@ -72,6 +73,14 @@ fn a_job_written_again_changes_nothing_and_makes_no_other_id() {
 }
 
 #[test]
+fn after_a_restore_another_message_under_the_same_seq_is_another_notification() {
+    let (lost, _) = sent(plan(GROUP, &rows(&[4]), 2_000, 0));
+    let mut after = rows(&[4]);
+    after[0].1.entry = MessageId(7_777);
+    assert_ne!(sent(plan(GROUP, &after, 2_000, 0)).0.id(), lost.id());
+}
+
+#[test]
 fn a_long_group_is_joined_before_it_is_due() {
     let seqs: Vec<Seq> = (1..=GROUP_ROWS_MAX as u64 + 1).collect();
     let many = rows(&seqs);
@@ -85,7 +94,7 @@ fn a_long_group_is_joined_before_it_is_due() {
 
 #[test]
 fn pauses_grow_spread_and_end_and_what_was_asked_for_counts() {
-    let row = |attempts| Row { attempts, ..Row::new(1, false, 0, 0) };
+    let row = |attempts| Row { attempts, ..Row::new(1, MessageId(1), false, 0, 0) };
     let pause = |attempts, chance| postponed(&row(attempts), 10_000, None, chance).due - 10_000;
     assert_eq!((pause(1, 0.0), pause(1, 1.0)), (500, 1_000));
     assert_eq!((pause(3, 0.0), pause(3, 1.0)), (2_000, 4_000));

@@ -18,6 +18,9 @@ const LOOKS = [
   { look: "right to left", theme: "light", language: "ar" },
 ] as const;
 
+// A look in each worker: axe takes its time.
+test.describe.configure({ mode: "parallel", timeout: 120_000 });
+
 for (const { look, theme, language } of LOOKS) {
   test(`no accessibility violations on the main screens: ${look}`, async ({ server, account, browser, strict }) => {
     const [a, b] = [await account("alice"), await account("bob")];

@@ -80,10 +80,13 @@ async function long(browser: Browser, server: Server, who: Account, socket: Sock
   await page.locator(".side .room", { hasText: "Large" }).click();
   await expect(page.locator("article").first()).toBeVisible();
   const small = await heapMb(page);
-  const begun = Date.now();
   await socket.say(room, Array.from({ length: MESSAGES - 1 }, (_, i) => `message ${i + 2} of a long room, with some words in it`), { under: 64 });
-  await expect(page.locator("article").getByText(`message ${MESSAGES} of`)).toBeVisible({ timeout: 120_000 });
-  const arrived = (Date.now() - begun) / 1000;
+  const end = page.locator(".to-end");
+  // So many at once outrun the list: it says how many are below.
+  await expect(async () => {
+    if (await end.isVisible()) await end.click();
+    await expect(page.locator("article").getByText(`message ${MESSAGES} of`)).toBeVisible();
+  }).toPass({ timeout: 120_000 });
   const heap = await heapMb(page);
 
   let most = await page.locator(".list article").count();
@@ -112,7 +115,6 @@ async function long(browser: Browser, server: Server, who: Account, socket: Sock
     [`${many} messages: jump to the first one`, ms(top), ALONE.top],
     [`${many} messages: from Enter to one's own message in the page`, ms(median(drawn)), ""],
     [`${many} messages stored, the room opened anew: click to the first row`, ms(first), ALONE.first],
-    [`${many} messages arriving while the room is open`, `${Math.round(MESSAGES / arrived).toLocaleString("en")}/s`, ""],
   ];
 }
 

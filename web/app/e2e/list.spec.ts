@@ -64,7 +64,7 @@ test("a room opens at what is unread, a link leads to its message, and one gets 
   await alice.page.getByRole("button", { name: /Jump to the latest/ }).click();
   await expect(alice.message("far 400")).toBeInViewport();
 
-  await alice.page.locator(".side").getByText("Far").click();
+  await alice.open("Far");
   await socket.say(room, ["while away"]);
   await expect(alice.message("while away")).toBeInViewport();
   socket.close();

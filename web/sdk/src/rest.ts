@@ -241,7 +241,7 @@ export class Rest {
   setEmail(email: string, password: string): Promise<void> {
     return this.call("PUT", "/me/email", { body: { email, password } });
   }
-  removeEmail(password = ""): Promise<void> {
+  removeEmail(password: string): Promise<void> {
     return this.call("DELETE", "/me/email", { body: { password } });
   }
   devices(page: PageAsk = {}): Promise<Page<Device>> {

@@ -2,7 +2,7 @@
 import { Client, type Shown, shown as fold } from "@hubbub/client";
 import { offline } from "@hubbub/client/offline";
 import type { Account, Who } from "../api/auth";
-import type { Member, Rest } from "../api/rest";
+import type { Rest } from "../api/rest";
 import type { Store } from "../app/store";
 import { announced } from "../app/ui";
 import { connectionChanged, waitingChanged } from "../features/connection/slice";
@@ -11,6 +11,7 @@ import { called, contactsLearnt, presenceTold, presenceUnknown } from "../featur
 import { withdraw } from "../features/push/push";
 import { levelsLearnt, roomsChanged } from "../features/rooms/slice";
 import type { Chat, Timeline } from "./chat";
+import { paced } from "./paced";
 import { profiles } from "./profiles";
 import { timeline } from "./timeline";
 import { message, room as roomView } from "./view";
@@ -56,16 +57,8 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
       return [first, ...answers].flatMap(messageOf);
     },
     pins: async (room) => (await rest.all((page) => rest.pins(room, page))).flatMap(messageOf),
-    async members(room) {
-      const all: Member[] = [];
-      for (let more = true; more && all.length < MEMBERS_MAX; ) {
-        const after = all[all.length - 1]?.user;
-        const page = await client.members(room, { limit: MEMBERS_PAGE, ...(after === undefined ? {} : { after }) });
-        all.push(...page.members);
-        more = page.more;
-      }
-      return all;
-    },
+    // Over HTTP: there, who was told of a change reads it.
+    members: (room) => rest.all((page) => rest.members(room, { ...page, limit: MEMBERS_PAGE }), MEMBERS_MAX),
     async create(kind, name, members, topic) {
       const { room } = await client.create({ kind, members, ...(name === undefined ? {} : { name }), ...(topic === undefined ? {} : { topic }) });
       await until(client, room);
@@ -102,7 +95,7 @@ export function connect(who: Who, account: Account, store: Store, say: () => T):
 
 /** Members that are listed at most; a channel may have any number. */
 const MEMBERS_MAX = 3_000;
-const MEMBERS_PAGE = 1_000;
+const MEMBERS_PAGE = 200;
 
 function messageOf(shown: Shown): Message[] {
   const folded = fold(shown);
@@ -143,7 +136,7 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
   const { dispatch } = store;
   const rest: Rest = account.rest;
   const unread = new Map<string, boolean>();
-  const rooms = soon(() => {
+  const rooms = paced(() => {
     const all = client.rooms();
     const read = new Set(all.filter((r) => r.unread === 0 && unread.get(r.room) !== false).map((r) => r.room));
     for (const r of all) unread.set(r.room, r.unread > 0);
@@ -161,7 +154,7 @@ function feed(client: Client, store: Store, who: Who, account: Account, say: () 
     dispatch(connectionChanged({ state: state === "disconnected" ? "offline" : state, caughtUp }));
     if (state !== "connected") dispatch(presenceUnknown());
   };
-  const outbox = soon(() => dispatch(waitingChanged(client.outbox().filter((item) => item.op === "send" && !item.error).length)));
+  const outbox = paced(() => dispatch(waitingChanged(client.outbox().filter((item) => item.op === "send" && !item.error).length)));
   const contacts = () =>
     rest.all((page) => rest.contacts(page)).then(
       (all) => {

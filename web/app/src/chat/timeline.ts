@@ -2,6 +2,7 @@
 import type { Client, Timeline as Held } from "@hubbub/client";
 import type { Rest } from "../api/rest";
 import type { Timeline, TimelineView } from "./chat";
+import { paced } from "./paced";
 import { weave } from "./view";
 
 const NOTHING: TimelineView = { items: [], atStart: false, atEnd: true, loading: true, error: null, receipts: {} };
@@ -64,7 +65,8 @@ export function timeline(client: Client, rest: Rest, room: string, me: string): 
       late = true;
       changed();
     }, FIRST_MS);
-    stops = [held.subscribe(changed), client.watch(`room:${room}`, changed), client.on("caughtup", () => void askReceipts()), () => clearTimeout(timer)];
+    const soon = paced(changed);
+    stops = [held.subscribe(soon), client.watch(`room:${room}`, soon), client.on("caughtup", () => void askReceipts()), () => clearTimeout(timer)];
     if (client.status.caughtUp) void askReceipts();
     view = undefined;
   };

@@ -10,7 +10,6 @@ import { Button, Empty, IconButton, Notice } from "../../design/controls";
 import { Icon } from "../../design/Icon";
 import { useT } from "../../i18n";
 import { useDates } from "../../i18n/dates";
-import { called } from "../people/slice";
 import { moderates } from "../rooms/roles";
 import { Composer } from "./Composer";
 import { MessageList } from "./MessageList";
@@ -125,7 +124,7 @@ function Typing({ room: { room, role, slowModeS } }: { room: Room }) {
   const me = useChat().me.user;
   const who = useTypists(room).filter((u) => u !== me);
   const first = useName(who[0] ?? "0");
-  const second = useAppSelector((s) => called(s.people.byId[who[1] ?? ""], "…"));
+  const second = useName(who[1] ?? "0");
   const dates = useDates();
   const slow = slowModeS > 0 && !moderates(role) ? t("slow.here", { span: dates.span(slowModeS) }) : "";
   const text = who.length === 0 ? "" : who.length === 1 ? t("typing.one", { name: first }) : who.length === 2 ? t("typing.two", { name: first, other: second }) : t("typing.many");

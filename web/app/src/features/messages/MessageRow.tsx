@@ -1,5 +1,5 @@
 /** One message of the list, with what stands around it: day, unread divider, author, reactions, how far it has come, what one can do. */
-import { memo, useState } from "react";
+import { memo, useEffect, useState } from "react";
 import { dialogSet, panelSet } from "../../app/ui";
 import { useAppDispatch, useAppSelector } from "../../app/store";
 import { go } from "../../app/navigate";
@@ -198,6 +198,8 @@ function Reactions({ room, message }: { room: string; message: Message }) {
 
 function ReactionChip({ reaction, mine, onToggle }: { reaction: Reaction; mine: boolean; onToggle: (on: boolean) => void }) {
   const t = useT();
+  const { needProfiles } = useChat();
+  useEffect(() => needProfiles(reaction.users.slice(0, 8)), [needProfiles, reaction.users]);
   const who = useAppSelector((s) => reaction.users.slice(0, 8).map((u) => called(s.people.byId[u], "…")).join(", "));
   return (
     <button
