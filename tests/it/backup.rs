@@ -1,11 +1,13 @@
 //! Backup and restore: what was acknowledged before a backup began is in it, a broken one is refused, and clients go on from it.
 
 use super::promises::{Stage, answered, connected, groups, ids, people};
-use super::support::{SOON, TestClient, TestNode};
+use super::support::{Receiver, Reply, SOON, TestClient, TestNode};
 use hubbub::check::history::{History as Written, What};
 use hubbub::check::recorder::now;
 use hubbub::check::{Options as Rules, judge};
+use hubbub::protocol::entry::RoomKind;
 use hubbub::protocol::ids::RoomId;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -89,6 +91,33 @@ async fn nothing_acknowledged_before_a_backup_under_load_is_missing_from_it_and_
             assert_eq!(client.have(*room), sent.seq.unwrap(), "nothing of the time after the backup is left in a client");
         }
     }
+}
+
+#[actix_rt::test]
+async fn after_a_restore_what_is_new_has_ids_that_no_receiver_has_seen() {
+    let temp = tempfile::tempdir().unwrap();
+    let builder = || TestNode::builder().set("outbound.allowed_ranges", "127.0.0.0/8");
+    let mut node = builder().start().await;
+    let mut receiver = Receiver::start(|_| Reply::Status(204)).await;
+    let hook = json!({ "url": receiver.url("/"), "events": ["message"] });
+    node.operate("POST", "/admin/webhooks", Some(hook)).await.unwrap();
+    let user = node.user("alice").await;
+    let alice = TestClient::connect(&node, &user, "alice").await;
+    let room = alice.create(RoomKind::Group, &[]).await;
+    let file = temp.path().join("whole");
+    backup(&node, &file).await;
+    alice.send(room, "lost").await;
+    let lost = receiver.next().await;
+    node.stop().await;
+
+    let dir = temp.path().join("restored");
+    done(&["restore", path(&file), "--data-dir", path(&dir)]).await;
+    let node = builder().data_dir(&dir).start().await;
+    let alice = TestClient::connect(&node, &user, "alice again").await;
+    alice.send(room, "new").await;
+    let new = receiver.next().await;
+    assert_eq!(lost.json()["seq"], new.json()["seq"], "the seq is given again");
+    assert_ne!(lost.header("hubbub-event"), new.header("hubbub-event"), "a receiver would drop it as a repeat");
 }
 
 async fn some_log(node: &TestNode) -> (Vec<TestClient>, RoomId) {
