@@ -130,6 +130,11 @@ pub fn shortened(mut text: String) -> String {
     text
 }
 
+/// Whether it is the same report by another try: what it is about and when it was first tried, not what the message says by now.
+fn is_same(a: &Report, b: &Report) -> bool {
+    (a.by, a.at, a.user, a.room, a.seq, &a.reason) == (b.by, b.at, b.user, b.room, b.seq, &b.reason)
+}
+
 impl Reports {
     /// Over a store.
     pub fn new(store: Arc<dyn Store>, config: &config::Moderation) -> Reports {
@@ -139,7 +144,7 @@ impl Reports {
     /// Puts a report into the queue. The same one again changes nothing, wherever it is by now.
     pub async fn file(&self, report: &Report) -> Result<(), ApiError> {
         match self.get(report.id).await {
-            Ok(there) if there.by == report.by && there.at == report.at => return Ok(()),
+            Ok(there) if is_same(&there, report) => return Ok(()),
             Ok(_) => return Err(ApiError::new(Code::Unavailable, "the id of the report is taken; try again")),
             Err(e) if e.code == Code::NotFound => {}
             Err(e) => return Err(e),

@@ -146,11 +146,12 @@ fn judge(kept: Kept, code: &str, now: Millis) -> (Kept, Result<(), ApiError>) {
         return (Kept { recovery, ..right }, Ok(()));
     }
     let count = kept.wrong.saturating_add(1);
-    let pause = match count.checked_sub(FREE) {
+    // A code that is free costs no pause, not even for another that is judged at once and came a moment before.
+    let wait_until = match count.checked_sub(FREE) {
         None => 0,
-        Some(over) => PAUSE_MS.saturating_mul(1 << over.min(16)).min(PAUSE_MS_MAX),
+        Some(over) => now + PAUSE_MS.saturating_mul(1 << over.min(16)).min(PAUSE_MS_MAX),
     };
-    (Kept { wrong: count, wait_until: now + pause, ..kept }, Err(wrong()))
+    (Kept { wrong: count, wait_until, ..kept }, Err(wrong()))
 }
 
 /// The step that the code is of: the one now, the one before or the next.
@@ -237,6 +238,13 @@ mod tests {
         assert!(factor.check(ALICE, &code(&secret, late), late).await.is_ok());
         assert_eq!(factor.check(ALICE, "wrong", late).await.unwrap_err().code, Code::BadCredentials, "a right one begins anew");
         assert_eq!(factor.check(ALICE, "wrong", late).await.unwrap_err().code, Code::BadCredentials);
+    }
+
+    #[test]
+    fn guesses_that_are_free_are_judged_in_whatever_order_they_arrive() {
+        let kept = Kept { secret: vec![1; 20], on: true, last_step: 0, recovery: Vec::new(), wrong: 0, wait_until: 0 };
+        let later = judge(kept, "wrong", T + 1).0;
+        assert_eq!(judge(later, "wrong", T).1.unwrap_err().code, Code::BadCredentials);
     }
 
     #[test]

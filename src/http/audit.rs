@@ -19,6 +19,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Milliseconds of a day.
 const DAY_MS: Millis = 86_400_000;
@@ -79,10 +80,11 @@ fn partition(day: u64) -> [u8; 8] {
     day.to_be_bytes()
 }
 
-/// The key: later ones first.
+/// The key: later ones first, also of one millisecond; and another one than any other process makes.
 fn key(at: Millis) -> Vec<u8> {
-    let unique: u32 = rand::random();
-    [&(Millis::MAX - at).to_be_bytes()[..], &unique.to_be_bytes()].concat()
+    static WRITTEN: AtomicU32 = AtomicU32::new(0);
+    let later = u32::MAX - WRITTEN.fetch_add(1, Ordering::Relaxed);
+    [&(Millis::MAX - at).to_be_bytes()[..], &later.to_be_bytes(), &rand::random::<u32>().to_be_bytes()].concat()
 }
 
 impl Audit {

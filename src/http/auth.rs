@@ -68,9 +68,7 @@ pub struct Newcomer {
     device: Option<String>,
     /// An address for links, should the password be forgotten. A mail to it asks for confirmation.
     #[serde(default)]
-    #[schema(
-        pattern = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64})*@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"
-    )]
+    #[schema(format = "email", max_length = 254)]
     email: Option<String>,
     /// Give the refresh token as a cookie.
     #[serde(default)]

@@ -51,9 +51,7 @@ pub async fn verify(api: web::Data<Api>, req: HttpRequest, Body(proof): Body<Pro
 #[derive(Deserialize, ToSchema)]
 pub struct Wanted {
     /// The address.
-    #[schema(
-        pattern = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64})*@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"
-    )]
+    #[schema(format = "email", max_length = 254)]
     email: String,
     /// The account's password.
     password: String,

@@ -86,8 +86,8 @@ async fn file(api: web::Data<Api>, me: SignedIn, new: NewReport, attempt: Attemp
 
 /// Milliseconds, and 22 bits of the client id below them.
 fn report_id(at: Millis, cid: ClientId) -> u64 {
-    let unique = u64::from(cid.0.as_fields().0) & ((1 << REPORT_ID_BITS) - 1);
-    at << REPORT_ID_BITS | unique
+    // The last bits: the first ones of a client id may be a time.
+    at << REPORT_ID_BITS | (cid.0.as_u128() as u64 & ((1 << REPORT_ID_BITS) - 1))
 }
 
 fn text(what: &str, text: &str, min: usize) -> Result<String, ApiError> {

@@ -5,9 +5,10 @@
 //! (`the_document_and_the_route_table_agree`) keeps it equal to the route table.
 
 use super::{
-    auth, channels, contacts, deletion, devices, email, error, etag, export, incoming, invites, members, messages, moderation, newcomers,
-    notify, password, push, rooms, totp, users, webhooks,
+    Api, auth, channels, contacts, deletion, devices, email, error, etag, export, incoming, invites, members, messages, moderation,
+    newcomers, notify, password, push, rooms, totp, users, webhooks,
 };
+use crate::config::Rooms;
 use crate::error::{ApiError, Code};
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
@@ -246,11 +247,25 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(whole);
 static PAGE: LazyLock<Arc<Config<'static>>> =
     LazyLock::new(|| Arc::new(Config::from(ADDRESS).try_it_out_enabled(true).validator_url("none")));
 
+/// Lists of a body whose length an operator chooses: schema, field, and how many.
+fn chosen(doc: &mut Value, rooms: &Rooms) {
+    let lists = [
+        ("NewMessage", "attachments", rooms.attachments_max),
+        ("NewMessage", "mentions", rooms.mentions_max),
+        ("NewText", "mentions", rooms.mentions_max),
+    ];
+    for (schema, field, max) in lists {
+        doc["components"]["schemas"][schema]["properties"][field]["maxItems"] = max.into();
+    }
+}
+
 /// This document.
 #[utoipa::path(get, path = "/v1/openapi.json", security(()), params(etag::IfNoneMatchHeader),
     responses((status = 200, description = "the document", body = Object), (status = 304, description = "as before")))]
-pub async fn document(when: etag::Conditions) -> HttpResponse {
-    when.show(&*DOCUMENT)
+pub async fn document(api: web::Data<Api>, when: etag::Conditions) -> HttpResponse {
+    let mut document = DOCUMENT.clone();
+    chosen(&mut document, &api.config.rooms);
+    when.show(&document)
 }
 
 /// `GET /docs`: to the page.
@@ -296,6 +311,27 @@ mod tests {
         let all: Vec<Value> = operations(&mut doc).map(|o| o["operationId"].clone()).collect();
         let names: BTreeSet<String> = all.iter().map(Value::to_string).collect();
         assert!(all.len() > 10 && names.len() == all.len(), "{all:?}");
+    }
+
+    #[test]
+    fn what_is_said_beside_the_derived_schemas_is_about_fields_that_are_there() {
+        let mut doc = whole();
+        let fields = doc["components"]["schemas"].clone();
+        for (name, forms) in FORMS {
+            for form in serde_json::from_str::<Vec<Value>>(forms).unwrap() {
+                let said = form["required"].as_array().into_iter().flatten().map(|field| field.as_str().unwrap());
+                let said = said.chain(form["properties"].as_object().into_iter().flat_map(Map::keys).map(String::as_str));
+                said.for_each(|field| assert!(fields[name]["properties"].get(field).is_some(), "{name}.{field}"));
+            }
+        }
+        chosen(&mut doc, &Rooms { attachments_max: 3, ..Rooms::default() });
+        let schemas = doc["components"]["schemas"].as_object().unwrap();
+        assert_eq!(schemas.len(), fields.as_object().unwrap().len());
+        assert_eq!(schemas["NewMessage"]["properties"]["attachments"]["maxItems"], 3);
+        let bounded = |s: &Value| {
+            s["properties"].as_object().into_iter().flat_map(Map::values).any(|f| f.get("maxItems").is_some() && f.get("type").is_none())
+        };
+        assert!(!schemas.values().any(bounded), "a bound of a field that is not there");
     }
 
     #[test]
