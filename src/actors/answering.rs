@@ -10,10 +10,11 @@ use crate::config::Config;
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::{Body, RoomChange, RoomKind};
 use crate::protocol::ids::{RoomId, Seq, UserId};
-use crate::protocol::ops::{self, Create, Members, Ok as Success, Push, Request, Watch};
+use crate::protocol::ops::{self, Create, Members, Ok as Success, PresencePush, Push, Request, Watch};
 use crate::protocol::roomlog::not_found;
 use crate::protocol::validate::Limits;
 use crate::storage::ContactState;
+use std::collections::HashSet;
 use std::rc::Rc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -210,11 +211,34 @@ pub async fn watch(hub: &Rc<Hub>, seat: &Rc<Seat>, watch: &Watch) -> Result<Succ
         }
         return Ok(Success::default());
     }
-    let states = in_time(node.store.contact_states(me, &watch.users)).await.map_err(storage_error)?;
-    let accepted = |s: &Option<ContactState>| *s == Some(ContactState::Accepted);
-    let users: Vec<UserId> = watch.users.iter().zip(states).filter(|(_, s)| accepted(s)).map(|(u, _)| *u).collect();
+    let users = contacts_of(node, me, &watch.users).await?;
+    Ok(Success { presence: Some(begin_watching(hub, seat, &users).await?), ..Success::default() })
+}
+
+/// Begins to watch users who were contacts a moment ago; what those are who still are. A removal that came in between had nothing to
+/// unwatch when this session was told of it, so it is looked for once more.
+pub async fn begin_watching(hub: &Rc<Hub>, seat: &Rc<Seat>, users: &[UserId]) -> Result<Vec<PresencePush>> {
+    let (node, me) = (&hub.node, seat.user.get());
     seat.watching.borrow_mut().extend(users.iter().copied());
-    Ok(Success { presence: Some(node.router.watch(me, hub.index, &users).await), ..Success::default() })
+    let mut presence = node.router.watch(me, hub.index, users).await;
+    // Where that cannot be known, nobody is watched: the client asks again.
+    let still: HashSet<UserId> = match contacts_of(node, me, users).await {
+        Ok(still) => still.into_iter().collect(),
+        Err(error) => {
+            users.iter().for_each(|user| unwatch(hub, seat, *user));
+            return Err(error);
+        }
+    };
+    users.iter().filter(|user| !still.contains(user)).for_each(|gone| unwatch(hub, seat, *gone));
+    presence.retain(|push| still.contains(&push.user));
+    Ok(presence)
+}
+
+/// Those of `users` who are accepted contacts.
+async fn contacts_of(node: &NodeContext, me: UserId, users: &[UserId]) -> Result<Vec<UserId>> {
+    let states = in_time(node.store.contact_states(me, users)).await.map_err(storage_error)?;
+    let accepted = |s: &Option<ContactState>| *s == Some(ContactState::Accepted);
+    Ok(users.iter().zip(states).filter(|(_, s)| accepted(s)).map(|(u, _)| *u).collect())
 }
 
 fn unwatch(hub: &Rc<Hub>, seat: &Rc<Seat>, user: UserId) {
@@ -225,16 +249,14 @@ fn unwatch(hub: &Rc<Hub>, seat: &Rc<Seat>, user: UserId) {
 
 /// The user and another became contacts, or are no longer: watch, or stop.
 pub async fn contact_changed(hub: &Rc<Hub>, seat: &Rc<Seat>, other: UserId, may_watch: bool) {
-    let node = &hub.node;
-    let Ok(states) = in_time(node.store.contact_states(seat.user.get(), &[other])).await else { return };
-    if states.first() != Some(&Some(ContactState::Accepted)) {
-        return unwatch(hub, seat, other);
+    let (node, me) = (&hub.node, seat.user.get());
+    match contacts_of(node, me, &[other]).await {
+        Err(_) => return,
+        Ok(contacts) if contacts.is_empty() => return unwatch(hub, seat, other),
+        Ok(_) if !may_watch => return,
+        Ok(_) => {}
     }
-    if !may_watch {
-        return;
-    }
-    seat.watching.borrow_mut().insert(other);
-    for push in node.router.watch(seat.user.get(), hub.index, &[other]).await {
+    for push in begin_watching(hub, seat, &[other]).await.unwrap_or_default() {
         seat.push(&Push::Presence(push));
     }
 }

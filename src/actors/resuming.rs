@@ -1,5 +1,6 @@
 //! How a session comes to follow rooms: a page of a resume, a room joined meanwhile, and the seam between the log and live.
 
+use super::answering;
 use super::hub::{Attach, Hub, Seat};
 use super::reading;
 use super::room::storage_error;
@@ -51,8 +52,7 @@ async fn watch_contacts(hub: &Rc<Hub>, seat: &Rc<Seat>) -> Result<Vec<crate::pro
     let contacts =
         reading::in_time(node.store.contacts(seat.user.get(), node.config.presence.contacts_max)).await.map_err(storage_error)?;
     let accepted: Vec<_> = contacts.into_iter().filter(|(_, s)| *s == ContactState::Accepted).map(|(user, _)| user).collect();
-    seat.watching.borrow_mut().extend(accepted.iter().copied());
-    let mut presence = node.router.watch(seat.user.get(), hub.index, &accepted).await;
+    let mut presence = answering::begin_watching(hub, seat, &accepted).await?;
     presence.retain(|p| p.state != crate::protocol::ops::PresenceState::Offline || p.last_seen > 0 || !p.status.is_empty());
     Ok(presence)
 }
