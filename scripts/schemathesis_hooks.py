@@ -13,6 +13,8 @@ from schemathesis.generation.meta import TestPhase
 
 THERE = {"user": os.environ.get("USER_ID"), "room": os.environ.get("ROOM_ID"), "seq": "2", "code": os.environ.get("CODE"), "name": "other"}
 GIVEN_OUT = {"cursor", "If-Match"}
+# None: another one every time.
+random.seed(os.environ.get("SEED") or None)
 
 
 @schemathesis.hook

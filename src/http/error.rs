@@ -139,6 +139,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
             if !json {
                 return Err(ApiError::new(Code::Malformed, "the body must be JSON, with content-type application/json"));
             }
+            no_list(&bytes)?;
             parse(&bytes).map(Body)
         })
     }
@@ -158,6 +159,7 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
             if !json {
                 return Err(ApiError::new(Code::Malformed, "the body must be JSON, with content-type application/json"));
             }
+            no_list(&bytes)?;
             parse::<Option<T>>(&bytes).map(|body| OptionalBody(body.unwrap_or_default()))
         })
     }
@@ -182,6 +184,12 @@ fn read(req: &HttpRequest, payload: &mut Payload) -> impl Future<Output = Result
 
 fn is_json(req: &HttpRequest) -> bool {
     req.content_type().eq_ignore_ascii_case("application/json")
+}
+
+/// serde would take a list as the fields of an object in their order, which nobody means and no document says.
+fn no_list(bytes: &[u8]) -> Result<(), ApiError> {
+    let list = bytes.trim_ascii_start().starts_with(b"[");
+    if list { Err(ApiError::new(Code::Malformed, "the body must be a JSON object")) } else { Ok(()) }
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {

@@ -31,6 +31,7 @@ async fn one_changes_what_one_shows_and_only_what_one_has_seen() {
         call(&app, with_token("PATCH", "/v1/me", &token).set_json(&bad)).await.problem(422, "invalid");
     }
     call(&app, with_token("PATCH", "/v1/me", &token).set_json(json!({ "status": 1 }))).await.problem(400, "malformed");
+    call(&app, with_token("PATCH", "/v1/me", &token).set_json(json!([null, null]))).await.problem(400, "malformed");
 
     for path in [format!("/v1/users/{}", alice.text("user")), "/v1/users/by-name/alice".into()] {
         let seen = call(&app, with_token("GET", &path, &bobs)).await;
