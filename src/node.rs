@@ -17,7 +17,7 @@ use crate::actors::telling::Telling;
 use crate::actors::unreached::{self, Unreached};
 use crate::actors::webhooks::{self, Hooked};
 use crate::auth::tokens::Tokens;
-use crate::bus::{Envelope, InProcess, UserEvent};
+use crate::bus::{Arrival, Envelope, InProcess, UserEvent};
 use crate::cluster::Alone;
 use crate::cluster::claims::Claims;
 use crate::config::{Config, secrets};
@@ -204,8 +204,8 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside, fi
         store: store.clone(),
     });
     let inbox = Arc::downgrade(&node);
-    bus.connect(Arc::new(move |envelope| {
-        if let Some(node) = inbox.upgrade() {
+    bus.connect(Arc::new(move |arrival| {
+        if let (Some(node), Arrival::Envelope(_, envelope)) = (inbox.upgrade(), arrival) {
             node.hubs.dispatch(envelope);
         }
     }));

@@ -273,6 +273,8 @@ impl Hub {
             Envelope::Presence { watchers, push } => self.presence(&watchers, &push),
             Envelope::PresenceLost { user } => self.presence_lost(user),
             Envelope::Revoked { user, device } => self.revoked(user, device),
+            // For the node's other actors.
+            Envelope::Ask { .. } | Envelope::Answer { .. } | Envelope::Tell { .. } => {}
         }
     }
 

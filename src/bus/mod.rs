@@ -3,7 +3,7 @@
 //! A bus may lose, never reorder within one link: the log is the truth, and whoever misses an entry backfills it. Alone, the
 //! in-process bus hands every envelope to this node itself; nothing above the trait knows the difference.
 
-use crate::cluster::NodeId;
+use crate::cluster::{Alone, NodeId};
 use crate::protocol::codec::{self, Format};
 use crate::protocol::entry::Entry;
 use crate::protocol::ids::{DeviceId, RoomId, Seq, UserId};
@@ -131,6 +131,27 @@ pub enum Envelope {
         /// Which device; all when none.
         device: Option<DeviceId>,
     },
+    /// A question to the owner of a room or a presence; it is answered with the same number, or not at all.
+    Ask {
+        /// Its number at who asks.
+        id: u64,
+        /// So many milliseconds who asks will wait for the answer.
+        wait_ms: u32,
+        /// What is asked: an encoding of its own, so that a bus need not know it.
+        body: Bytes,
+    },
+    /// The answer to [`Envelope::Ask`].
+    Answer {
+        /// The question's number.
+        id: u64,
+        /// What is answered.
+        body: Bytes,
+    },
+    /// A word to a node's actors that wants no answer.
+    Tell {
+        /// What is told.
+        body: Bytes,
+    },
 }
 
 /// Carries envelopes to nodes.
@@ -141,8 +162,17 @@ pub trait Bus: Send + Sync + 'static {
     fn broadcast(&self, envelope: Envelope);
 }
 
-/// What takes envelopes in on a node.
-pub type Inbox = Arc<dyn Fn(Envelope) + Send + Sync>;
+/// What a node gets from its bus.
+#[derive(Clone, Debug)]
+pub enum Arrival {
+    /// An envelope, and who sent it.
+    Envelope(NodeId, Envelope),
+    /// Envelopes of this node may have been lost, or it is another process now: whoever depends on them looks into the log, and asks again.
+    Missed(NodeId),
+}
+
+/// What takes them in. Called on a thread of the bus: passes on and returns.
+pub type Inbox = Arc<dyn Fn(Arrival) + Send + Sync>;
 
 /// The bus of a cluster of one. With `lose_every` it loses that often: to prove that nothing depends on it.
 #[derive(Default)]
@@ -172,12 +202,12 @@ impl Bus for InProcess {
             }
         }
         if let Some(inbox) = self.inbox.get() {
-            inbox(envelope);
+            inbox(Arrival::Envelope(Alone::ME, envelope));
         }
     }
     fn broadcast(&self, envelope: Envelope) {
         if let Some(inbox) = self.inbox.get() {
-            inbox(envelope);
+            inbox(Arrival::Envelope(Alone::ME, envelope));
         }
     }
 }

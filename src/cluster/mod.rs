@@ -13,6 +13,7 @@ pub mod claims;
 pub mod membership;
 pub mod placement;
 pub mod shard;
+pub mod shared;
 pub mod takeover;
 pub mod view;
 
