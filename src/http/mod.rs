@@ -288,10 +288,14 @@ impl Api {
         })
     }
 
-    /// A room as its committed log says, whatever of that is derived late.
+    /// A room. Its row may be a little old; one that was opened a moment ago is waited for.
     async fn room(&self, room: RoomId) -> Result<Option<RoomRow>, ApiError> {
+        let read = async || Ok::<_, ApiError>(self.store.rooms(&[room]).await.map_err(crate::auth::failed)?.pop().flatten());
+        if let Some(row) = read().await? {
+            return Ok(Some(row));
+        }
         self.node.settle(room).await;
-        Ok(self.store.rooms(&[room]).await.map_err(crate::auth::failed)?.pop().flatten())
+        read().await
     }
 }
 
