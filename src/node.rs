@@ -324,6 +324,9 @@ impl NodePort for Port {
     async fn kind_for(&self, user: UserId, room: RoomId) -> Result<RoomKind, ApiError> {
         crate::actors::answering::kind_for(&self.node, user, room).await
     }
+    async fn settle(&self, room: RoomId) {
+        self.node.router.settle(room).await;
+    }
     fn status_changed(&self, user: UserId, status: String) {
         self.node.router.to_presence(user, PresenceMsg::Status(status));
     }

@@ -16,7 +16,7 @@ use crate::protocol::close::Close;
 use crate::protocol::codec::Format;
 use crate::protocol::ids::{DeviceId, RoomId, Seq, UserId};
 use crate::protocol::ops::{PresenceState, Push};
-use crate::protocol::resume::{self, PutOut, Step};
+use crate::protocol::resume::{self, PutOut, Seam, Step};
 use crate::telemetry::metrics;
 use actix::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -229,13 +229,15 @@ impl Hub {
             return Attach::PutOut(position);
         }
         let next = *feed.next.get_or_insert(as_of + 1);
-        let missing = next.saturating_sub(position + 1);
-        if missing as usize > feed.recent.len() {
-            feed.empty_since = None;
-            return Attach::Behind(next - 1);
-        }
+        let missing = match resume::seam(next, position, as_of, feed.recent.len()) {
+            Seam::Feed(missing) => missing,
+            Seam::Read(to) => {
+                feed.empty_since = None;
+                return Attach::Behind(to);
+            }
+        };
         if seat.rooms.borrow_mut().insert(room) {
-            for entry in feed.recent.iter().skip(feed.recent.len() - missing as usize) {
+            for entry in feed.recent.iter().skip(feed.recent.len() - missing) {
                 seat.conn.push(entry.frame(seat.format));
             }
             feed.seats.push(Attached { seat: seat.clone(), from: position + 1 });
@@ -259,7 +261,7 @@ impl Hub {
             }
         }
         if let Some(feed) = self.feeds.borrow_mut().get_mut(&room) {
-            feed.remove(room, user, seq);
+            feed.remove(room, user, seq, |_| true);
         }
     }
 
@@ -499,18 +501,20 @@ impl Feed {
             }
             self.recent.push_back(entry.clone());
             if let Some(user) = resume::ends_membership(&entry.what) {
-                self.remove(room, user, seq);
+                // Who was looked at later than this came back since.
+                self.remove(room, user, seq, |from| from <= seq);
             }
         }
     }
 
-    fn remove(&mut self, room: RoomId, user: UserId, seq: Seq) {
+    /// Of the user's sessions those that are fed from a seq for which `also` holds.
+    fn remove(&mut self, room: RoomId, user: UserId, seq: Seq, also: impl Fn(Seq) -> bool) {
         if crate::sabotage::is("leak_after_kick") {
             return;
         }
         self.put_out.note(user, seq);
         self.seats.retain(|a| {
-            let stays = a.seat.user.get() != user;
+            let stays = a.seat.user.get() != user || !also(a.from);
             if !stays {
                 a.seat.rooms.borrow_mut().remove(&room);
             }

@@ -173,6 +173,8 @@ pub struct Room {
     queue: VecDeque<RoomMsg>,
     /// Requests that wait for the filter.
     lines: Lines,
+    /// Who asked how the room stands while a batch was being written and it was not sure that the shard is this node's.
+    unsure: Vec<RoomMsg>,
     stopping: bool,
     asked_to_stop: bool,
     started: Instant,
@@ -193,6 +195,7 @@ impl Room {
             phase: Phase::Loading,
             queue: VecDeque::new(),
             lines: Lines::default(),
+            unsure: Vec::new(),
             stopping: false,
             asked_to_stop: false,
             started: now,
@@ -533,7 +536,12 @@ impl Room {
 
     fn is_quiet(&self) -> bool {
         let Phase::Ready(ready) = &self.phase else { return matches!(self.phase, Phase::ReadOnly(..)) && self.queue.is_empty() };
-        self.queue.is_empty() && self.lines.is_empty() && ready.appends.is_settled() && !ready.finding && !ready.subscribing
+        self.queue.is_empty()
+            && self.lines.is_empty()
+            && self.unsure.is_empty()
+            && ready.appends.is_settled()
+            && !ready.finding
+            && !ready.subscribing
     }
 
     fn end_if_done(&mut self, ctx: &mut Context<Self>) {

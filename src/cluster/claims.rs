@@ -8,8 +8,11 @@ use super::shard::{CLAIM_MS_MAX, Do, In, Placed, Raised, Refusal, ShardCore, Ver
 use super::{Mono, NodeId, Placement};
 use crate::protocol::ids::{Epoch, RoomId, Seq, Shard};
 use crate::storage::{Ownership, StorageError};
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -37,6 +40,8 @@ struct Slot {
     core: ShardCore,
     /// Who waits for an activation, in the order in which they are granted.
     activating: HashMap<RoomId, Vec<oneshot::Sender<Result<Epoch, Refusal>>>>,
+    /// Who waits for a verdict, in the order in which they asked. Each verdict is one asker's: who asks while a read runs must not be
+    /// answered by it (rule 6).
     checking: HashMap<(RoomId, Epoch), Vec<oneshot::Sender<Verdict>>>,
 }
 
@@ -171,8 +176,8 @@ impl Inner {
                 Do::Granted(room, epoch) => slot.activated(room, Ok(epoch)),
                 Do::Refused(room, why) => slot.activated(room, Err(why)),
                 Do::Verdict(room, epoch, verdict) => {
-                    for waiting in slot.checking.remove(&(room, epoch)).into_iter().flatten() {
-                        let _ = waiting.send(verdict);
+                    if let Some(asker) = longest_waiting(&mut slot.checking, (room, epoch)) {
+                        let _ = asker.send(verdict);
                     }
                 }
                 Do::StepDown(room, epoch) => self.tell(shard, Told::StepDown(room, epoch)),
@@ -190,39 +195,47 @@ impl Inner {
         }
     }
 
-    /// Asks the store, and gives the core the answer.
+    /// Asks the store, and gives the core the answer. A store that panics has not answered: without a word the shard would wait for ever.
     async fn ask(self: Arc<Self>, shard: Shard, what: Do) {
-        let limit = Duration::from_millis(CLAIM_MS_MAX);
         let answer = match what {
-            Do::Read(ticket) => {
-                let cell = tokio::time::timeout(limit, self.store.epoch(shard)).await;
-                In::Read(ticket, cell.ok().and_then(Result::ok), rand::random())
+            Do::Read(ticket) => In::Read(ticket, in_time(self.store.epoch(shard)).await, rand::random()),
+            Do::Check(ticket) => In::Checked(ticket, in_time(self.store.epoch(shard)).await),
+            Do::Raise(ticket, was, next) => {
+                let raised = match in_time(self.store.raise_epoch(shard, was, next)).await {
+                    Some(true) => Raised::Applied,
+                    Some(false) => Raised::Refused,
+                    None => Raised::Unknown,
+                };
+                In::Raised(ticket, raised)
             }
-            Do::Check(ticket) => {
-                let cell = tokio::time::timeout(limit, self.store.epoch(shard)).await;
-                In::Checked(ticket, cell.ok().and_then(Result::ok))
-            }
-            Do::Raise(ticket, was, next) => match tokio::time::timeout(limit, self.store.raise_epoch(shard, was, next)).await {
-                Ok(Ok(true)) => In::Raised(ticket, Raised::Applied),
-                Ok(Ok(false)) => In::Raised(ticket, Raised::Refused),
-                Ok(Err(_)) | Err(_) => In::Raised(ticket, Raised::Unknown),
-            },
             _ => return,
         };
         self.feed(shard, answer, |_| {});
     }
 }
 
+/// What the store answered; none when it failed, panicked, or took too long.
+async fn in_time<T>(asked: impl Future<Output = crate::storage::Result<T>>) -> Option<T> {
+    let asked = AssertUnwindSafe(asked).catch_unwind();
+    tokio::time::timeout(Duration::from_millis(CLAIM_MS_MAX), asked).await.ok()?.ok()?.ok()
+}
+
 impl Slot {
     fn activated(&mut self, room: RoomId, granted: Result<Epoch, Refusal>) {
-        let Some(waiting) = self.activating.get_mut(&room) else { return };
-        if !waiting.is_empty() {
-            let _ = waiting.remove(0).send(granted);
-        }
-        if waiting.is_empty() {
-            self.activating.remove(&room);
+        if let Some(asker) = longest_waiting(&mut self.activating, room) {
+            let _ = asker.send(granted);
         }
     }
+}
+
+/// Takes out who has waited longest under this key.
+fn longest_waiting<K: std::hash::Hash + Eq, V>(waiting: &mut HashMap<K, Vec<V>>, key: K) -> Option<V> {
+    let Entry::Occupied(mut waiting) = waiting.entry(key) else { return None };
+    let first = (!waiting.get().is_empty()).then(|| waiting.get_mut().remove(0));
+    if waiting.get().is_empty() {
+        waiting.remove();
+    }
+    first
 }
 
 #[cfg(test)]
@@ -233,7 +246,7 @@ mod tests {
     use crate::protocol::ids::Millis;
     use crate::storage::{EpochCell, Result};
     use async_trait::async_trait;
-    use futures_util::future::{FutureExt, join_all};
+    use futures_util::future::join_all;
 
     /// Cells in memory; every call lets others go first.
     #[derive(Default)]
@@ -335,5 +348,56 @@ mod tests {
         let all = join_all((0..100).map(|n| claims.check(SHARD, RoomId(n), epochs[n as usize]))).await;
         assert!(all.iter().all(|verdict| *verdict == Verdict::Passed));
         assert_eq!(cells.reads.load(std::sync::atomic::Ordering::Relaxed) - before, 2, "one for the first, one for all others");
+    }
+
+    /// Cells whose reads are answered when the test lets them.
+    struct Slow {
+        cell: Mutex<EpochCell>,
+        asked: tokio::sync::Semaphore,
+        go: tokio::sync::Semaphore,
+    }
+
+    #[async_trait]
+    impl Ownership for Slow {
+        fn shards(&self) -> u32 {
+            1
+        }
+        async fn epoch(&self, _: Shard) -> Result<EpochCell> {
+            let cell = *self.cell.lock();
+            self.asked.add_permits(1);
+            self.go.acquire().await.unwrap().forget();
+            Ok(cell)
+        }
+        async fn raise_epoch(&self, _: Shard, _: EpochCell, next: EpochCell) -> Result<bool> {
+            *self.cell.lock() = next;
+            Ok(true)
+        }
+        async fn take_worker(&self, _: u16, _: u128, _: Millis, _: Millis) -> Result<Option<Millis>> {
+            Ok(None)
+        }
+    }
+
+    /// Rule 6: the read must have begun after what it is to confirm. One that saw the cell before another took the shard would pass both.
+    #[tokio::test]
+    async fn who_asks_while_a_check_runs_is_not_answered_by_it() {
+        let none = || tokio::sync::Semaphore::new(0);
+        let slow = Arc::new(Slow { cell: Mutex::default(), asked: none(), go: none() });
+        let claims = Claims::new(slow.clone(), Arc::new(Alone));
+        slow.go.add_permits(1);
+        let epoch = claims.activate(SHARD, RoomId(1), Epoch(0)).await.unwrap();
+        slow.asked.acquire().await.unwrap().forget();
+        let first = tokio::spawn({
+            let claims = claims.clone();
+            async move { claims.check(SHARD, RoomId(1), epoch).await }
+        });
+        slow.asked.acquire().await.unwrap().forget();
+        // Its read has seen the cell; now another node takes the shard, and then this one asks again.
+        *slow.cell.lock() = EpochCell { epoch: 9, token: 9 };
+        let mut second = Box::pin(claims.check(SHARD, RoomId(1), epoch));
+        assert!(second.as_mut().now_or_never().is_none());
+        slow.go.add_permits(1);
+        assert_eq!(first.await.unwrap(), Verdict::Passed);
+        slow.go.add_permits(1);
+        assert_eq!(second.await, Verdict::Lost);
     }
 }

@@ -104,7 +104,7 @@ pub async fn list(_keeper: Keeper, api: web::Data<Api>, page: web::Query<PageQue
 #[utoipa::path(post, path = "/v1/incoming-hooks", request_body = New, responses((status = 201, description = "made", body = Hook)))]
 pub async fn create(_keeper: Keeper, api: web::Data<Api>, Body(new): Body<New>) -> Result<HttpResponse, ApiError> {
     let New { room, name } = new;
-    let row = api.store.rooms(&[room]).await.map_err(failed)?.pop().flatten();
+    let row = api.room(room).await?;
     let kind = row.ok_or_else(|| ApiError::new(Code::NotFound, "no such room"))?.kind;
     if kind == RoomKind::Direct {
         return Err(ApiError::new(Code::Invalid, "room: a direct room has two members and takes no more"));
@@ -133,7 +133,7 @@ async fn bring_in(api: &Api, room: RoomId, kind: RoomKind, bot: UserId) -> Resul
 
 /// A seq that is in the room already; not the newest one perhaps, but near.
 async fn head(api: &Api, room: RoomId) -> Result<Seq, ApiError> {
-    Ok(api.store.rooms(&[room]).await.map_err(failed)?.pop().flatten().map_or(0, |row| row.applied))
+    Ok(api.room(room).await?.map_or(0, |row| row.applied))
 }
 
 /// Revokes an incoming webhook. Its bot leaves the room.

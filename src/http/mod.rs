@@ -55,7 +55,7 @@ use crate::protocol::entry::{Caller, RoomKind};
 use crate::protocol::ids::{DeviceId, RoomId, Seq, UserId};
 use crate::protocol::ops::{self, PresencePush, Request};
 use crate::push::Pushes;
-use crate::storage::Store;
+use crate::storage::{RoomRow, Store};
 use crate::telemetry::metrics;
 use crate::webhooks::Webhooks;
 use crate::webhooks::incoming::IncomingHooks;
@@ -138,6 +138,8 @@ pub trait NodePort: Send + Sync {
     fn contacts_changed(&self, a: UserId, b: UserId);
     /// The kind of a room that the user may read; what is hidden looks like what is not there.
     async fn kind_for(&self, user: UserId, room: RoomId) -> Result<RoomKind, ApiError>;
+    /// Waits until what the room has committed can be read in what is derived from it; not for ever.
+    async fn settle(&self, room: RoomId);
     /// The user's status text is another: contacts are told. Does not block.
     fn status_changed(&self, user: UserId, status: String);
     /// What users are now; those who are not connected may be left out.
@@ -284,6 +286,16 @@ impl Api {
             node,
             admin_token,
         })
+    }
+
+    /// A room. Its row may be a little old; one that was opened a moment ago is waited for.
+    async fn room(&self, room: RoomId) -> Result<Option<RoomRow>, ApiError> {
+        let read = async || Ok::<_, ApiError>(self.store.rooms(&[room]).await.map_err(crate::auth::failed)?.pop().flatten());
+        if let Some(row) = read().await? {
+            return Ok(Some(row));
+        }
+        self.node.settle(room).await;
+        read().await
     }
 }
 

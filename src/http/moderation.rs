@@ -221,7 +221,7 @@ fn action_name(action: Action) -> &'static str {
 
 /// Deletes a message as the server. One that is deleted, or no longer kept, is what was wanted.
 async fn delete(api: &Api, room: RoomId, seq: Seq) -> Result<(), ApiError> {
-    let row = api.store.rooms(&[room]).await.map_err(failed)?.pop().flatten();
+    let row = api.room(room).await?;
     let Some(row) = row else { return Ok(()) };
     let server = Caller { user: UserId::SERVER, device: DeviceId(0) };
     let request = Request::Delete(OnMessage { room, seq, cid: ClientId::fresh(), since: row.applied });

@@ -31,7 +31,7 @@ pub struct Keep {
 }
 
 async fn exists(api: &Api, room: RoomId) -> Result<(), ApiError> {
-    let row = api.store.rooms(&[room]).await.map_err(failed)?.pop().flatten();
+    let row = api.room(room).await?;
     row.map(|_| ()).ok_or_else(|| ApiError::new(Code::NotFound, "there is no such room"))
 }
 

@@ -38,6 +38,7 @@ impl NodePort for FakeNode {
     async fn kind_for(&self, _: UserId, _: RoomId) -> Result<RoomKind, ApiError> {
         Err(ApiError::new(Code::NotFound, "no room"))
     }
+    async fn settle(&self, _: RoomId) {}
     fn status_changed(&self, user: UserId, status: String) {
         self.statuses.lock().push((user, status));
     }

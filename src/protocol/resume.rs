@@ -32,6 +32,28 @@ pub fn step(next: Option<Seq>, first: Seq, last: Seq) -> Step {
     }
 }
 
+/// How a session that has everything up to its position comes to be fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seam {
+    /// It reads the log up to here first.
+    Read(Seq),
+    /// It is given this many of the newest entries that the feed still holds, and from there what comes.
+    Feed(usize),
+}
+
+/// See [`Seam`]. The feed expects `next` and holds its last `held` entries; the owner's head was `as_of` when the session's room was looked
+/// at. A feed may be behind that: what it has yet to give would come after the word that the session has caught up.
+pub fn seam(next: Seq, position: Seq, as_of: Seq, held: usize) -> Seam {
+    let given = next.saturating_sub(1);
+    if position < as_of && given < as_of {
+        return Seam::Read(as_of);
+    }
+    match given.saturating_sub(position) as usize {
+        missing if missing > held => Seam::Read(given),
+        missing => Seam::Feed(missing),
+    }
+}
+
 /// How a member's room stands when its client has applied `have` (none: it does not know the room), the log begins at `floor` and the
 /// committed head is `head`. `None`: unchanged, nothing is to be said.
 pub fn standing(have: Option<Seq>, floor: Seq, head: Seq, entries_max: u64) -> Option<(Standing, Seq)> {
@@ -117,6 +139,31 @@ mod tests {
     }
 
     proptest! {
+        /// Whoever catches up has everything that the owner had when it asked, however far the feed is behind, and everything once.
+        #[test]
+        fn a_session_has_caught_up_when_it_is_fed(have in 0u64..40, as_of in 0u64..60, behind in 0u64..20, steps in prop::collection::vec(0u64..5, 1..20), kept in 0usize..8) {
+            let have = have.min(as_of);
+            let (mut next, mut position, mut shown) = ((as_of + 1).saturating_sub(behind).max(1), have, Vec::new());
+            for step in steps {
+                match seam(next, position, as_of, kept) {
+                    Seam::Read(to) => {
+                        prop_assert!(to > position);
+                        shown.extend(position + 1..=to);
+                        position = to;
+                    }
+                    Seam::Feed(missing) => {
+                        prop_assert!(missing <= kept);
+                        shown.extend(next - missing as u64..next);
+                        prop_assert_eq!(shown.last().copied().unwrap_or(have).max(position), position.max(next - 1));
+                        prop_assert!(position.max(next - 1) >= as_of, "fed from {}, the head was {}", position.max(next - 1), as_of);
+                        break;
+                    }
+                }
+                next += step;
+            }
+            prop_assert!(shown.iter().copied().eq(have + 1..have + 1 + shown.len() as u64), "{:?}", shown);
+        }
+
         /// Whatever is lost, doubled or late: a feed that reads holes from the log gives every seq once, in order.
         #[test]
         fn a_feed_gives_every_entry_once_and_in_order(batches in prop::collection::vec((1u64..60, 1u64..6), 1..80)) {

@@ -1,8 +1,11 @@
 //! How requests come in and wait: in the room's queue, in their sender's line for the filter, or not at all.
 
+use super::appending::SURE_MS;
 use super::{APPLYING_MAX, Ask, Next, Phase, Room, RoomMsg};
 use crate::actors::screening;
+use crate::cluster::shard::Verdict;
 use crate::error::{ApiError, Code};
+use crate::protocol::ids::Epoch;
 use crate::protocol::ops::Request;
 use actix::prelude::*;
 use std::time::Instant;
@@ -13,11 +16,15 @@ impl Room {
     }
 
     pub(super) fn enqueue(&mut self, msg: RoomMsg) {
-        if self.queue.len() + self.lines.len() >= self.local.node.config.rooms.waiting_max || self.local.applying.get() > APPLYING_MAX {
+        if self.is_full() || self.local.applying.get() > APPLYING_MAX {
             msg.refuse(ApiError::new(Code::Busy, "too much is waiting in this room; try again in a moment"));
         } else {
             self.queue.push_back(msg);
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.queue.len() + self.lines.len() + self.unsure.len() >= self.local.node.config.rooms.waiting_max
     }
 
     /// Answers what needs neither an append nor a look at the store while a batch is being written, however long that takes: reading and
@@ -34,10 +41,39 @@ impl Room {
         if !ready.appends.is_writing() || ready.log.kind().is_none() || !known || ready.searched.is_some() {
             return Some(msg);
         }
+        let (node, epoch) = (&self.local.node, ready.epoch);
+        // Who may follow is decided by who is sure of the shard, also in between (P8).
+        if matches!(msg, RoomMsg::Verdict { .. }) && !node.claims.is_sure(node.router.shard(self.room), SURE_MS) && !self.is_full() {
+            self.unsure.push(msg);
+            self.make_sure(epoch, ctx);
+            return None;
+        }
         match self.decide(msg, ctx) {
             Next::Wait(msg) => Some(msg),
             Next::Done | Next::Append { .. } => None,
         }
+    }
+
+    /// Checks for those who asked how the room stands while it writes. One check at a time is theirs.
+    fn make_sure(&mut self, epoch: Epoch, ctx: &mut Context<Self>) {
+        if self.unsure.len() > 1 {
+            return;
+        }
+        let (node, room) = (self.local.node.clone(), self.room);
+        let check = async move { node.claims.check(node.router.shard(room), room, epoch).await };
+        ctx.spawn(check.into_actor(self).map(move |verdict, me, ctx| {
+            for msg in std::mem::take(&mut me.unsure) {
+                // Without an answer they wait their turn, and are decided on after the check that comes before that.
+                match (verdict, me.is_writing()) {
+                    (Verdict::Passed, true) => drop(me.at_once(msg, ctx).map(|msg| me.enqueue(msg))),
+                    _ => me.enqueue(msg),
+                }
+            }
+            match verdict {
+                Verdict::Lost => me.step_down(epoch, ctx),
+                Verdict::Passed | Verdict::Again => me.pump(ctx),
+            }
+        }));
     }
 
     /// Asks the filter about a request, which begins its sender's line.
