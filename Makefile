@@ -4,13 +4,19 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "make %-13s %s\n", $$1, $$2 }'
 
 run: ## build, then serve on 127.0.0.1:8080 with the data in ./data
 	@scripts/run serve
 
 dev: ## the same with demo users alice, bob and carol, and their tokens printed
 	@scripts/run dev
+
+cluster: ## a whole cluster on this machine, left running: Redis, a CQL server, three nodes, HAProxy; prints its address
+	@scripts/cluster start
+
+cluster-stop: ## end it; its data stays in ./data/cluster
+	@scripts/cluster stop
 
 test: ## format, lints, all tests: what every change must pass
 	@scripts/test
@@ -36,4 +42,4 @@ lint: ## clippy as `make test` runs it
 clean: ## remove what was built; ./data stays
 	@cargo clean
 
-.PHONY: help run dev test conformance prove soak bench fmt lint clean
+.PHONY: help run dev cluster cluster-stop test conformance prove soak bench fmt lint clean

@@ -60,6 +60,13 @@ fn the_examples_are_accepted() {
 }
 
 #[test]
+fn the_configuration_of_the_containers_is_accepted() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/node.toml");
+    let env = [("HUBBUB_CLUSTER__NODE", "1"), ("HUBBUB_REDIS__PASSWORD", "not a secret")];
+    Work::new().run_with(&["config", "check", "--config", file], &env).ok();
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_the_nearest_and_the_line() {
     let work = Work::new();
     work.write("c.toml", "# a comment\n[http]\n\nlisten_adress = \"127.0.0.1:0\"\n[socket]\nheartbeat = 1\n");

@@ -109,7 +109,7 @@ fn unknown_key(config: &Value, word: &str) -> Option<String> {
     };
     let (section, key) = dotted.split_once('.')?;
     let looks_like_one = !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    let is_file = ["rs", "md", "toml", "json", "sh", "c", "py", "txt", "tsv"].contains(&key);
+    let is_file = ["rs", "md", "toml", "yaml", "json", "sh", "c", "py", "txt", "tsv"].contains(&key);
     let keys = config.get(section)?;
     (looks_like_one && !is_file && keys.get(key).is_none()).then(|| format!("there is no configuration key {dotted}"))
 }

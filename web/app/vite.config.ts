@@ -10,6 +10,7 @@ export default defineConfig({
   plugins: [react()],
   // The client comes from its sources, so that nothing has to be built before.
   resolve: { conditions: ["hubbub-source", "module", "browser", "import", "default"] },
+  ssr: { resolve: { conditions: ["hubbub-source"] } }, // For the unit tests, which run in Node.
   build: {
     outDir: here("../dist/app"),
     emptyOutDir: true,

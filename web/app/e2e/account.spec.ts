@@ -46,6 +46,26 @@ test("an e-mail address is added and confirmed, and its link sets a forgotten pa
   await context.close();
 });
 
+test("a new password leaves this page signed in and connected, also after a reload, and signs every other device out", async ({ account, person, strict }) => {
+  const a = await account("alice");
+  const here = await person(a);
+  const other = await person(a);
+  const { page } = here;
+  await page.getByRole("button", { name: "Settings" }).click();
+  await page.getByRole("button", { name: "Signing in" }).click();
+  await page.getByLabel("Present password").fill(PASSWORD);
+  await page.getByLabel("New password").fill("another horse battery");
+  // The other device asks once more with what it has, and is refused.
+  strict.expect(/status of 401/);
+  strict.expectUnreachable();
+  await page.getByRole("button", { name: "Change password" }).click();
+  await expect(page.getByText("Password changed.")).toBeVisible();
+  await expect(other.page.getByRole("heading", { name: "Sign in" })).toBeVisible();
+  await here.inside();
+  await page.goto(here.url);
+  await here.inside();
+});
+
 test("everything of one's own is downloaded, then the account deleted: signed out, and the name signs in no more", async ({ account, person, strict }) => {
   const a = await account("alice");
   const { page } = await person(a);

@@ -52,3 +52,21 @@ test("the second step is set up in the settings, asked for at the next sign-in, 
   await expect(other.getByText("This device was signed out.")).toBeVisible();
   await context.close();
 });
+
+test("who has the second step on is asked for a code before the account is deleted", async ({ account, person, server, strict }) => {
+  const a = await account("alice");
+  const { page } = await person(a);
+  const { secret } = await server.api<{ secret: string }>("POST", "/v1/me/totp", { password: PASSWORD }, a.token);
+  const { recovery_codes } = await server.api<{ recovery_codes: string[] }>("POST", "/v1/me/totp/confirm", { code: totp(secret) }, a.token);
+  await page.getByRole("button", { name: "Settings" }).click();
+  await page.getByRole("button", { name: "Account", exact: true }).click();
+  const form = page.locator("form", { hasText: "There is no way back" });
+  await form.getByLabel("Password").fill(PASSWORD);
+  await form.getByLabel("Code").fill("000000");
+  strict.expect(/status of 401/);
+  await form.getByRole("button", { name: "Delete account" }).click();
+  await expect(form.getByRole("alert")).toBeVisible();
+  await form.getByLabel("Code").fill(recovery_codes[0] ?? "");
+  await form.getByRole("button", { name: "Delete account" }).click();
+  await expect(page.getByText("The account was deleted.")).toBeVisible();
+});

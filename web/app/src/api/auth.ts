@@ -74,6 +74,20 @@ export class Account {
     this.tokens.begin(session);
   }
 
+  /**
+   * Signs out every other device and closes all sockets; this one goes on with the new session. Who asks for a token meanwhile, in another
+   * tab too, waits for it: the refresh token of before would be taken for stolen.
+   */
+  async changePassword(old: string, next: string): Promise<void> {
+    await this.tokens.replace((rest) => rest.changePassword(old, next));
+  }
+
+  /** Deletes the account for good; `code`: of the second step, where it is on. */
+  async delete(password: string, code?: string): Promise<void> {
+    await this.rest.deleteMe(password, code);
+    this.over("deleted");
+  }
+
   /** Signs out at the server, as far as it is there, and here in any case. */
   async signOut(): Promise<void> {
     // Offline, or over already: the device can be revoked from any other.

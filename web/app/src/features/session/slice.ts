@@ -9,7 +9,9 @@ export const session = createSlice({
   initialState: (): SessionState => ({ who: typeof localStorage === "undefined" ? null : (rememberedWho() ?? null), ended: null }),
   reducers: {
     signedIn(state, { payload }: PayloadAction<Who>) {
-      state.who = { user: payload.user, name: payload.name, device: payload.device };
+      const { user, name, device } = payload;
+      // Renewed for the one who is in: the same object stays, or the conversation would begin anew with every token.
+      if (state.who?.user !== user || state.who.name !== name || state.who.device !== device) state.who = { user, name, device };
       state.ended = null;
     },
     signedOut(state, { payload }: PayloadAction<string>) {

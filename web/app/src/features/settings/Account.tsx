@@ -22,11 +22,29 @@ export function Account() {
       <Export />
       <hr className="rule" />
       <h3>{t("account.delete")}</h3>
-      <Ask label={t("account.delete")} kind="danger" submit={async (d) => chat.rest.deleteMe(String(d.get("password"))).then(() => chat.account.over("deleted"))}>
-        <p className="note">{t("account.deleteHint")}</p>
-        <Field label={t("door.password")} name="password" type="password" autoComplete="current-password" required />
-      </Ask>
+      <Loading of={me} again={again}>{(mine) => <Farewell totp={mine.totp} onRefused={again} />}</Loading>
     </>
+  );
+}
+
+/** `onRefused`: the second step may have been turned on, or off, elsewhere since. */
+export function Farewell({ totp, onRefused }: { totp: boolean; onRefused: () => void }) {
+  const t = useT();
+  const chat = useChat();
+  const submit = async (d: FormData) => {
+    try {
+      await chat.account.delete(String(d.get("password")), totp ? String(d.get("code")).replaceAll(" ", "") : undefined);
+    } catch (e) {
+      onRefused();
+      throw e;
+    }
+  };
+  return (
+    <Ask label={t("account.delete")} kind="danger" submit={submit}>
+      <p className="note">{t("account.deleteHint")}</p>
+      <Field label={t("door.password")} name="password" type="password" autoComplete="current-password" required />
+      {totp && <Field label={t("door.code")} name="code" hint={t("door.codeHint")} autoComplete="one-time-code" autoCapitalize="none" spellCheck={false} required />}
+    </Ask>
   );
 }
 

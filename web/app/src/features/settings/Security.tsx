@@ -20,7 +20,7 @@ export function Security() {
       <Ask
         label={t("security.change")}
         submit={async (d) => {
-          chat.account.begin(await chat.rest.changePassword(String(d.get("old")), String(d.get("new"))));
+          await chat.account.changePassword(String(d.get("old")), String(d.get("new")));
           dispatch(toasted(t("security.changed")));
         }}
       >
