@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub mod link;
+pub mod redis;
 pub mod wire;
 
 /// A push that is encoded at most once per format and node, as a finished WebSocket frame, whoever needs it first.
