@@ -32,7 +32,6 @@ const ARRIVALS: &[&str] = &["proxy_header", "tls", "timeout"];
 const FILTER_ANSWERS: &[&str] = &["pass", "change", "refuse", "down", "busy"];
 const RELOADS: &[&str] = &["reloaded", "refused"];
 /// What became of an attempt to sign in, register or renew.
-/// What became of an attempt to sign in, register or renew.
 pub const AUTH_RESULTS: &[&str] = &["signed_in", "registered", "refreshed", "mfa_required", "refused", "rate_limited", "revoked", "failed"];
 /// What became of an attempt to hand a mail over.
 pub const MAIL_RESULTS: &[&str] = &["sent", "retried", "failed", "refused"];
@@ -45,6 +44,10 @@ pub const PUSH_ATTEMPTS: &[&str] = &["sent", "later", "gone", "refused"];
 /// How a notification was settled: sent, or no longer wanted, or not to be had.
 pub const PUSH_ENDS: &[&str] =
     &["sent", "read", "deleted", "purged", "left", "level", "blocked", "unsubscribed", "signed_out", "expired", "gone", "refused"];
+/// Why an envelope for another node is not sent.
+pub const BUS_DROPS: &[&str] = &["full", "expired", "too_large", "unsent", "on_purpose"];
+/// What became of an attempt to renew the lease.
+pub const RENEWALS: &[&str] = &["renewed", "failed", "other"];
 const STANDINGS: &[&str] = &["unchanged", "catch_up", "joined", "left", "resync"];
 const STATUS_CLASSES: &[&str] = &["2xx", "3xx", "4xx", "5xx"];
 
@@ -173,6 +176,19 @@ metrics! {
     log_syncs_total: Counter = Counter::default(), "Flushes of the log to the device since the start";
     log_appends_waiting: Gauge = Gauge::default(), "Appends that wait for the device now";
     storage_disk_bytes: Gauge = Gauge::default(), "Bytes the store holds on disk";
+    bus_connected: Gauge = Gauge::default(), "1 when this node publishes to other nodes and hears them, else 0";
+    bus_sent_total: Counter = Counter::default(), "Envelopes published for other nodes";
+    bus_sent_bytes_total: Counter = Counter::default(), "Bytes published for other nodes";
+    bus_batches_total: Counter = Counter::default(), "Messages that these envelopes went in";
+    bus_received_total: Counter = Counter::default(), "Envelopes received from other nodes";
+    bus_dropped_total: Labeled = Labeled::new("reason", BUS_DROPS.iter().copied()), "Envelopes for other nodes that were dropped, by why";
+    bus_missed_total: Counter = Counter::default(), "Times that envelopes of another node may have been missed (what they told is read from the log)";
+    bus_refused_total: Counter = Counter::default(), "Messages on this node's channel that could not be read";
+    bus_reconnects_total: Counter = Counter::default(), "Connections to Redis that broke and were made anew";
+    bus_waiting_bytes: Gauge = Gauge::default(), "Bytes that wait for other nodes now";
+    bus_round_trip_seconds: Histogram = seconds(), "Time from publishing a word to oneself to Redis' answer, once a second";
+    cluster_nodes: Gauge = Gauge::default(), "Nodes of the cluster that are there, this one included";
+    cluster_lease_renewals_total: Labeled = Labeled::new("result", RENEWALS.iter().copied()), "Attempts to renew this node's lease";
     node_ready: Gauge = Gauge::default(), "1 when the node takes traffic, else 0";
 }
 

@@ -13,6 +13,10 @@ use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+pub mod link;
+pub mod redis;
+pub mod wire;
+
 /// A push that is encoded at most once per format and node, as a finished WebSocket frame, whoever needs it first.
 #[derive(Debug)]
 pub struct Framed<T> {
@@ -42,6 +46,22 @@ impl<T: Encode> Framed<T> {
     /// Not encoded yet.
     pub fn new(what: T) -> Self {
         Framed { what, json: OnceLock::new(), msgpack: OnceLock::new() }
+    }
+    /// From another node: this node's sessions get its MessagePack as it came.
+    pub fn packed_elsewhere(what: T, packed: &[u8]) -> Self {
+        let frame = ws::frame(ws::Op::Binary, packed);
+        Framed { what, json: OnceLock::new(), msgpack: OnceLock::from(frame) }
+    }
+    /// The MessagePack alone, as other nodes get it.
+    pub fn packed(&self) -> Bytes {
+        let frame = self.frame(Format::Msgpack);
+        // A server's frame has no mask: two bytes, and those of a longer length.
+        let head = match frame.get(1) {
+            Some(126) => 4,
+            Some(127) => 10,
+            _ => 2,
+        };
+        frame.slice(head.min(frame.len())..)
     }
     /// The finished frame.
     pub fn frame(&self, format: Format) -> Bytes {

@@ -102,7 +102,7 @@ fn check(json: bool, args: ConfigArgs) -> Done {
 fn look_around(loaded: &Loaded) -> (Vec<Problem>, Vec<Problem>) {
     let origin = |key: &str| loaded.origins.get(key).cloned().unwrap_or_default();
     let mut warnings: Vec<_> = loaded.config.warnings().into_iter().map(|p| Problem { origin: origin(&p.key), ..p }).collect();
-    for key in ["auth.secret", "auth.retired_keys", "mail.smtp_password"] {
+    for key in ["auth.secret", "auth.retired_keys", "mail.smtp_password", "redis.password"] {
         if let Origin::File(path, _) = origin(key)
             && fs::metadata(&path).is_ok_and(|m| m.permissions().mode() & 0o077 != 0)
         {
@@ -129,6 +129,7 @@ fn show(json: bool, args: ConfigArgs) -> Done {
     loaded.config.auth = loaded.config.auth.hidden();
     loaded.config.mail = loaded.config.mail.hidden();
     loaded.config.moderation = loaded.config.moderation.hidden();
+    loaded.config.redis = loaded.config.redis.hidden();
     let failed = |e: &dyn std::fmt::Display| Failure::Failed(format!("cannot show the configuration: {e}"));
     if json {
         return print_json(&serde_json::to_value(&loaded.config).map_err(|e| failed(&e))?);

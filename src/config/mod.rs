@@ -64,6 +64,10 @@ section! {
         outbound: Outbound = Outbound::default(),
         /// Outgoing webhooks.
         webhooks: Webhooks = Webhooks::default(),
+        /// The cluster that this node is one of, where Redis is configured.
+        cluster: Cluster = Cluster::default(),
+        /// Redis: carries what the nodes of a cluster tell each other.
+        redis: Redis = Redis::default(),
         /// The server's own log.
         log: Log = Log::default(),
         /// For tests and trying things; all off in production.
@@ -386,6 +390,49 @@ section! {
     }
 }
 section! {
+    /// The cluster that this node is one of. Counts where `redis.url` is set; else a node is alone.
+    #[derive(Debug)]
+    Cluster {
+        /// Number of this node, from 1 up; no two nodes of a cluster may have the same.
+        node: u32 = 0,
+        /// Name of the cluster: clusters of different names may use one Redis.
+        name: String = "hubbub".into(),
+        /// This node's share of the shards beside the other nodes'; 0: it takes none.
+        weight: u32 = 100,
+        /// Milliseconds after which a node that no longer renews its lease counts as gone.
+        lease_ms: u64 = 600,
+        /// Milliseconds between two renewals of the lease; each also reads everybody's.
+        renew_ms: u64 = 150,
+        /// Milliseconds that a lease must be missing until the node's shards are taken over.
+        confirm_ms: u64 = 150,
+    }
+}
+section! {
+    /// Redis: carries what the nodes of a cluster tell each other, and their leases; keeps nothing that may not be lost. Its `Debug` (in [`secrets`]) leaves the password out.
+    Redis {
+        /// Address, as `redis://redis.internal:6379` or, with TLS, `rediss://redis.internal:6380`; with `sharded` several, separated by commas. Empty: a node alone, without Redis.
+        url: String = String::new(),
+        /// User name there; empty: the default user.
+        user: String = String::new(),
+        /// Password there; empty: without signing in.
+        password: String = String::new(),
+        /// PEM file with the authorities that Redis' certificate may come from, instead of the system's; empty: the system's.
+        ca_file: PathBuf = PathBuf::new(),
+        /// Redis is a Redis Cluster (7 or newer): publish by sharded pub/sub.
+        sharded: bool = false,
+        /// Milliseconds until a connection must be there.
+        connect_timeout_ms: u64 = 1_000,
+        /// Milliseconds until an answer must be there; then Redis counts as silent and is connected to anew.
+        response_timeout_ms: u64 = 1_000,
+        /// Envelopes that may wait for one other node; above it ephemeral ones are dropped, then the oldest (and read from the log there).
+        queue_envelopes_max: usize = 16_384,
+        /// Bytes that may wait for one other node; above it the same.
+        queue_bytes_max: usize = 8 * 1024 * 1024,
+        /// Bytes of what is published at once to one node.
+        batch_bytes_max: usize = 256 * 1024,
+    }
+}
+section! {
     /// The server's own log, on standard error.
     #[derive(Debug)]
     Log {
@@ -457,6 +504,17 @@ pub enum FilterDown {
 /// A network as it stands in `proxy.trusted`: with its length, or a single address.
 pub fn network(text: &str) -> Option<ipnet::IpNet> {
     text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from))
+}
+
+impl Redis {
+    /// Whether this node is one of a cluster.
+    pub fn is_on(&self) -> bool {
+        !self.url.is_empty()
+    }
+    /// The addresses: one, or with `sharded` several.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.url.split(',').map(str::trim).filter(|url| !url.is_empty())
+    }
 }
 
 impl Tls {

@@ -5,7 +5,7 @@
 
 use super::keys::{self, SigningKey};
 use super::validate::SECRET_BYTES_MIN;
-use super::{Auth, Mail, Moderation};
+use super::{Auth, Mail, Moderation, Redis};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -74,6 +74,20 @@ impl Moderation {
 impl fmt::Debug for Moderation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Moderation({})", serde_json::to_string(&self.hidden()).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl Redis {
+    /// The same without its password, for showing.
+    pub fn hidden(&self) -> Redis {
+        let password = if self.password.is_empty() { String::new() } else { HIDDEN.into() };
+        Redis { password, ..self.clone() }
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Redis({})", serde_json::to_string(&self.hidden()).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -338,6 +352,8 @@ mod tests {
         assert!(!format!("{auth:?}").contains(&secret));
         let mail = Mail { smtp_user: "hubbub".into(), smtp_password: secret.clone(), ..Mail::default() };
         assert!(!format!("{mail:?}").contains(&secret) && mail.hidden().smtp_password == HIDDEN);
+        let redis = Redis { password: secret.clone(), ..Redis::default() };
+        assert!(!format!("{redis:?}").contains(&secret) && redis.hidden().password == HIDDEN);
         let auth = auth.hidden();
         assert_eq!((auth.secret.as_str(), auth.retired_keys), (HIDDEN, vec!["0:***".into(), ":***".to_string()]));
         assert_eq!(Auth::default().hidden(), Auth::default());

@@ -3,7 +3,10 @@
 //! Pure: looks at the values alone, at no file, clock or network. Problems carry no place; [`super::load`] adds it.
 
 use super::load::{Origin, Problem};
-use super::{Auth, Config, Http, KeySource, Mail, MailTransport, Moderation, Outbound, Proxy, Push, Rooms, SmtpTls, Socket, Tls, Webhooks};
+use super::{
+    Auth, Cluster, Config, Http, KeySource, Mail, MailTransport, Moderation, Outbound, Proxy, Push, Redis, Rooms, SmtpTls, Socket, Tls,
+    Webhooks,
+};
 use std::ops::RangeInclusive;
 
 /// Bytes of a signing secret at least: HS256 is as strong as its key up to 256 bits.
@@ -58,6 +61,8 @@ impl Config {
         f.size("presence.contacts_max", self.presence.contacts_max, 1..=1_000_000);
         outbound(&mut f, &self.outbound);
         push(&mut f, &self.push);
+        cluster(&mut f, &self.cluster, self.redis.is_on());
+        redis(&mut f, &self.redis);
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log.filter);
         f.unless(filter.is_ok(), "log.filter", "is not a filter such as \"info\" or \"info,hubbub::actors=debug\"");
         if f.0.is_empty() { Ok(()) } else { Err(f.0) }
@@ -109,6 +114,8 @@ impl Config {
         );
         let weak = self.auth.argon2_memory_kib < 19_456 || self.auth.argon2_passes < 2;
         f.unless(!weak, "auth.argon2_memory_kib", "passwords are hashed with less than 19456 KiB and 2 passes, which is quick to guess");
+        let clear = self.redis.urls().any(|url| url.starts_with("redis:")) && !self.redis.password.is_empty();
+        f.unless(!clear, "redis.url", "the password, and what nodes tell each other, go to Redis in the clear");
         let ranges = self.outbound.allowed_ranges.is_empty();
         f.unless(
             ranges,
@@ -125,6 +132,42 @@ impl Config {
         }
         f.0
     }
+}
+
+fn cluster(f: &mut Found, c: &Cluster, on: bool) {
+    f.unless(!on || c.node > 0, "cluster.node", "must be a number from 1 up that no other node has, with redis.url");
+    let plain = (1..=64).contains(&c.name.len()) && c.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    f.unless(plain, "cluster.name", "must be 1 to 64 letters, digits, dots, - or _");
+    f.range("cluster.weight", c.weight.into(), 0..=10_000);
+    f.range("cluster.lease_ms", c.lease_ms, 100..=HOUR_MS);
+    f.range("cluster.renew_ms", c.renew_ms, 10..=HOUR_MS);
+    let often = c.renew_ms.saturating_mul(3) <= c.lease_ms;
+    f.unless(often, "cluster.renew_ms", "must be at most a third of cluster.lease_ms: one renewal that is late would be a node's end");
+    f.range("cluster.confirm_ms", c.confirm_ms, 1..=HOUR_MS);
+}
+
+fn redis(f: &mut Found, r: &Redis) {
+    for text in r.urls() {
+        let wanted = "is not an address such as \"redis://redis.internal:6379\" or \"rediss://redis.internal:6380\"";
+        match url::Url::parse(text) {
+            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                f.say("redis.url", "must hold no user name and no password; they are redis.user and redis.password");
+            }
+            Ok(url) => f.unless(matches!(url.scheme(), "redis" | "rediss") && url.has_host(), "redis.url", wanted),
+            // What does not parse may hold a password: it is not repeated.
+            Err(_) => f.say("redis.url", wanted),
+        }
+    }
+    let several = r.urls().count() > 1;
+    f.unless(!several || r.sharded, "redis.url", "is one address, unless redis.sharded says that it is a Redis Cluster");
+    let tls = r.urls().all(|url| url.starts_with("rediss:"));
+    f.unless(r.ca_file.as_os_str().is_empty() || tls, "redis.ca_file", "has no meaning without TLS: redis.url must begin with rediss://");
+    f.unless(r.user.is_empty() || !r.password.is_empty(), "redis.password", "redis.user needs it");
+    f.range("redis.connect_timeout_ms", r.connect_timeout_ms, 10..=HOUR_MS);
+    f.range("redis.response_timeout_ms", r.response_timeout_ms, 10..=HOUR_MS);
+    f.size("redis.queue_envelopes_max", r.queue_envelopes_max, 16..=10_000_000);
+    f.size("redis.queue_bytes_max", r.queue_bytes_max, 64 * KIB..=16 * 1024 * MIB);
+    f.size("redis.batch_bytes_max", r.batch_bytes_max, KIB..=8 * MIB);
 }
 
 fn push(f: &mut Found, p: &Push) {
@@ -382,6 +425,27 @@ mod tests {
         }
         assert_eq!(keys(|c| c.proxy.protocol = true), ["proxy.protocol"]);
         assert_eq!(keys(|c| c.tls.certificate = "x.pem".into()), ["tls.key"]);
+    }
+
+    #[test]
+    fn a_node_of_a_cluster_has_a_number_and_an_address_of_redis() {
+        let with = |change: fn(&mut Config)| {
+            keys(|c| {
+                c.redis.url = "redis://127.0.0.1:6379".into();
+                c.cluster.node = 1;
+                change(c);
+            })
+        };
+        assert_eq!(with(|_| {}), [""; 0]);
+        assert_eq!(with(|c| c.cluster.node = 0), ["cluster.node"]);
+        assert_eq!(with(|c| c.cluster.name = "a b".into()), ["cluster.name"]);
+        assert_eq!(with(|c| c.cluster.renew_ms = 201), ["cluster.renew_ms"]);
+        for bad in ["127.0.0.1:6379", "http://127.0.0.1", "redis://:secret@127.0.0.1", "redis://a,redis://b"] {
+            assert_eq!(keys(|c| (c.redis.url, c.cluster.node) = (bad.into(), 1)), ["redis.url"], "{bad}");
+        }
+        assert_eq!(with(|c| (c.redis.url, c.redis.sharded) = ("redis://a:1, redis://b:2/".into(), true)), [""; 0]);
+        assert_eq!(with(|c| c.redis.ca_file = "ca.pem".into()), ["redis.ca_file"]);
+        assert_eq!(with(|c| c.redis.user = "hubbub".into()), ["redis.password"]);
     }
 
     #[test]
