@@ -6,6 +6,7 @@
 use crate::actors::guardian::{Child, Guardian, GuardianMsg};
 use crate::actors::hub::HubMsg;
 use crate::actors::node::{Hubs, NodeContext, now_ms};
+use crate::actors::peers;
 use crate::actors::presence::PresenceMsg;
 use crate::actors::push_worker;
 use crate::actors::reading::in_time;
@@ -17,7 +18,7 @@ use crate::actors::telling::Telling;
 use crate::actors::unreached::{self, Unreached};
 use crate::actors::webhooks::{self, Hooked};
 use crate::auth::tokens::Tokens;
-use crate::bus::{Arrival, Envelope, InProcess, UserEvent};
+use crate::bus::{Envelope, InProcess, UserEvent};
 use crate::cluster::Alone;
 use crate::cluster::claims::Claims;
 use crate::config::{Config, secrets};
@@ -203,18 +204,7 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside, fi
         config: config.clone(),
         store: store.clone(),
     });
-    let inbox = Arc::downgrade(&node);
-    bus.connect(Arc::new(move |arrival| {
-        if let (Some(node), Arrival::Envelope(_, envelope)) = (inbox.upgrade(), arrival) {
-            node.hubs.dispatch(envelope);
-        }
-    }));
-    let shards = Arc::downgrade(&node);
-    node.claims.listen(Box::new(move |shard, told| {
-        if let Some(node) = shards.upgrade() {
-            node.router.told(shard, told);
-        }
-    }));
+    bus.connect(peers::join(&node, None));
     let _ = node.consequences.set(vec![Arc::new(Telling), Arc::new(Hooked)]);
     webhooks::Sender::launch(&Arbiter::new().handle(), node.clone());
     Sequencer::launch(&Arbiter::new().handle(), store, &node.ids);

@@ -220,7 +220,7 @@ pub async fn watch(hub: &Rc<Hub>, seat: &Rc<Seat>, watch: &Watch) -> Result<Succ
 pub async fn begin_watching(hub: &Rc<Hub>, seat: &Rc<Seat>, users: &[UserId]) -> Result<Vec<PresencePush>> {
     let (node, me) = (&hub.node, seat.user.get());
     seat.watching.borrow_mut().extend(users.iter().copied());
-    let mut presence = node.router.watch(me, hub.index, users).await;
+    let mut presence = node.router.watch(node.placement.me(), me, hub.index, users).await;
     // Where that cannot be known, nobody is watched: the client asks again.
     let still: HashSet<UserId> = match contacts_of(node, me, users).await {
         Ok(still) => still.into_iter().collect(),
@@ -243,7 +243,8 @@ async fn contacts_of(node: &NodeContext, me: UserId, users: &[UserId]) -> Result
 
 fn unwatch(hub: &Rc<Hub>, seat: &Rc<Seat>, user: UserId) {
     if seat.watching.borrow_mut().remove(&user) && !hub.watched(seat.user.get(), user) {
-        hub.node.router.to_presence(user, PresenceMsg::Unwatch { watcher: seat.user.get(), hub: Some(hub.index) });
+        let place = (hub.node.placement.me(), hub.index);
+        hub.node.router.to_presence(user, PresenceMsg::Unwatch { watcher: seat.user.get(), hub: Some(place) });
     }
 }
 

@@ -8,14 +8,14 @@
 use super::applier::Applier;
 use super::delivery::Delivery;
 use super::node::NodeContext;
-use super::presence::{Presence, PresenceMsg};
+use super::presence::{Past, Presence, PresenceMsg};
 use super::room::{Room, RoomMsg};
 use super::router::{GuardianAddr, Verdict, lost};
 use crate::bus::Envelope;
 use crate::cluster::NodeId;
 use crate::cluster::claims::Told;
 use crate::error::{ApiError, Code};
-use crate::protocol::ids::{RoomId, UserId};
+use crate::protocol::ids::{RoomId, Shard, UserId};
 use crate::telemetry::metrics;
 use actix::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -61,8 +61,16 @@ impl Local {
     pub fn fan_out(&self, room: RoomId, envelope: impl Fn() -> Envelope) {
         if let Some(nodes) = self.interest.borrow().get(&room) {
             for node in nodes {
-                self.node.bus.send(*node, envelope());
+                self.node.send(*node, envelope());
             }
+        }
+    }
+    /// A node follows the room from now on.
+    pub fn interested(&self, node: NodeId, room: RoomId) {
+        let mut interest = self.interest.borrow_mut();
+        let nodes = interest.entry(room).or_default();
+        if !nodes.contains(&node) {
+            nodes.push(node);
         }
     }
     /// Whether anybody follows the room.
@@ -126,8 +134,25 @@ pub enum GuardianMsg {
     },
     /// See `Router::settle`.
     Settle(RoomId, oneshot::Sender<()>),
-    /// This node follows the room no more.
-    NoInterest(RoomId),
+    /// A node follows the rooms; it is told their heads: of `all`, or of those that are active.
+    Follow {
+        /// Which node.
+        node: NodeId,
+        /// Which rooms.
+        rooms: Vec<RoomId>,
+        /// Those that rest too.
+        all: bool,
+    },
+    /// A node follows the rooms no more.
+    NoInterest(NodeId, Vec<RoomId>),
+    /// A node's process is gone, with its interest and its sessions.
+    NodeGone(NodeId),
+    /// What a node said may have been missed: it is asked to say again who is connected, and who it does not name is not.
+    Doubt(NodeId),
+    /// Shards that are no longer this node's: presences and interest are another's to keep.
+    Left(Arc<HashSet<Shard>>),
+    /// A shard has come to this node: its rooms redo what was not applied.
+    TakeOver(Shard),
     /// See `Router::online`.
     Online {
         /// Who is asked about.
@@ -136,7 +161,7 @@ pub enum GuardianMsg {
         reply: oneshot::Sender<Vec<UserId>>,
     },
     /// What became of a room's shard.
-    Told(Told),
+    Told(Shard, Told),
     /// A child would like to end.
     MayStop(Child, u64),
     /// A child has ended.
@@ -268,12 +293,96 @@ impl Guardian {
         } else if msg.needs_actor() && self.paused(Child::Presence(user)).is_none() {
             let guard = self.guard(Child::Presence(user));
             let generation = guard.generation;
-            let rebuilt = self.storms.contains_key(&Child::Presence(user));
-            let addr = Presence::new(user, self.local.clone(), guard, rebuilt).start();
+            let addr = Presence::new(user, self.local.clone(), guard, self.past(user)).start();
             self.presences.insert(user, (addr.clone(), generation));
             metrics().presences_active.inc();
             addr.do_send(msg);
+        } else if let PresenceMsg::Event(event) = msg
+            && self.past(user) != Past::None
+        {
+            // Its sessions are not known yet: whoever has one passes it on.
+            self.local.node.bus.broadcast(Envelope::User { user, event });
         }
+    }
+
+    /// What may be known elsewhere of a presence that begins here.
+    fn past(&self, user: UserId) -> Past {
+        let router = &self.local.node.router;
+        let gained = router.peers().and_then(|peers| peers.gained(router.shard_of_user(user)));
+        match gained {
+            _ if self.storms.contains_key(&Child::Presence(user)) => Past::Panicked,
+            Some(true) => Past::OwnerDied,
+            Some(false) => Past::Moved,
+            None => Past::None,
+        }
+    }
+
+    /// A node follows rooms from now on, and is told their heads.
+    fn follow(&mut self, follower: NodeId, rooms: Vec<RoomId>, all: bool) {
+        let (mut heads, mut resting) = (Vec::new(), Vec::new());
+        let node = self.local.node.clone();
+        for room in rooms {
+            self.local.interested(follower, room);
+            match node.claims.committed(room) {
+                0 if all => resting.push(room),
+                0 => {}
+                head => heads.push((room, head)),
+            }
+        }
+        if heads.is_empty() && resting.is_empty() {
+            return;
+        }
+        actix::spawn(async move {
+            match super::reading::in_time(node.store.heads(&resting)).await {
+                Ok(stored) => heads.extend(resting.into_iter().zip(stored)),
+                Err(error) => tracing::warn!(%error, "a node that follows rooms could not be told their heads"),
+            }
+            if follower == node.placement.me() {
+                heads.into_iter().for_each(|(room, head)| node.hubs.dispatch(Envelope::Head { room, head }));
+            } else if let Some(peers) = node.router.peers() {
+                peers.heads(&node, follower, heads);
+            }
+        });
+    }
+
+    /// The rooms of a shard that may have something unapplied redo it: their last owner did not end them.
+    fn take_over(&self, shard: Shard) {
+        let (node, guardian) = (self.local.node.clone(), self.local.guardian.clone());
+        actix::spawn(async move {
+            match super::reading::in_time(node.store.unapplied(Some(shard))).await {
+                Ok(rooms) if rooms.is_empty() => {}
+                Ok(rooms) => guardian.do_send(GuardianMsg::Redo(rooms)),
+                Err(error) => tracing::warn!(%error, "what a shard's last owner left unapplied could not be found; its rooms redo it when they start"),
+            }
+        });
+    }
+
+    /// A node's interest and sessions are gone.
+    fn node_gone(&self, gone: NodeId) {
+        self.local.interest.borrow_mut().retain(|_, nodes| {
+            nodes.retain(|node| *node != gone);
+            !nodes.is_empty()
+        });
+        for (presence, _) in self.presences.values() {
+            presence.do_send(PresenceMsg::NodeGone(gone));
+        }
+    }
+
+    /// Shards are another's now.
+    fn left(&mut self, shards: &HashSet<Shard>) {
+        let router = &self.local.node.router;
+        // Taken back meanwhile: then nothing has ended.
+        let left = |shard: Shard| shards.contains(&shard) && !router.owns(shard);
+        self.local.interest.borrow_mut().retain(|room, _| !left(router.shard(*room)));
+        self.presences.retain(|user, (presence, _)| {
+            let left = left(router.shard_of_user(*user));
+            if left {
+                presence.do_send(PresenceMsg::Leave);
+                self.local.online.borrow_mut().remove(user);
+                metrics().presences_active.dec();
+            }
+            !left
+        });
     }
 
     fn attach(
@@ -287,11 +396,7 @@ impl Guardian {
         for room in rooms {
             // Interest first: whatever is committed from now on reaches the node, so the head below cannot be too old.
             if let Some(node) = follower {
-                let mut interest = self.local.interest.borrow_mut();
-                let nodes = interest.entry(room).or_default();
-                if !nodes.contains(&node) {
-                    nodes.push(node);
-                }
+                self.local.interested(node, room);
             }
             if self.rooms.contains_key(&room) || self.unsettled.contains(&room) {
                 let (tx, rx) = oneshot::channel();
@@ -321,6 +426,10 @@ impl Guardian {
                 let slot = self.rooms.remove(&room);
                 if settled {
                     self.unsettled.remove(&room);
+                } else if !self.local.node.claims.is_for_me(self.local.node.router.shard(room)) {
+                    // The shard's owner finds what is left to do.
+                    self.local.node.claims.deactivate(self.local.node.router.shard(room), room, false);
+                    self.unsettled.remove(&room);
                 } else {
                     let node = &self.local.node;
                     node.claims.deactivate(node.router.shard(room), room, false);
@@ -329,7 +438,11 @@ impl Guardian {
                     self.rebuild_room(room, pause);
                 }
                 if let Some(Slot::Stopping(_, held)) = slot {
-                    held.into_iter().for_each(|msg| self.pass_to_room(room, msg));
+                    let router = &self.local.node.router;
+                    match router.owns(router.shard(room)) {
+                        true => held.into_iter().for_each(|msg| self.pass_to_room(room, msg)),
+                        false => held.into_iter().for_each(|msg| router.to_room(room, msg)),
+                    }
                 }
             }
             Child::Presence(user) => {
@@ -412,16 +525,17 @@ impl Guardian {
                 self.pass_to_room(room, RoomMsg::Settle(reply));
             }
             GuardianMsg::Settle(_, reply) => drop(reply.send(())),
-            // A hub may have begun to follow since this was sent, and its own message may have been faster.
-            GuardianMsg::NoInterest(room) if self.local.node.hubs.follows(room) => {}
-            GuardianMsg::NoInterest(room) => {
-                self.local.interest.borrow_mut().remove(&room);
-            }
+            GuardianMsg::Follow { node, rooms, all } => self.follow(node, rooms, all),
+            GuardianMsg::NoInterest(node, rooms) => rooms.into_iter().for_each(|room| self.no_interest(node, room)),
+            GuardianMsg::NodeGone(node) => self.node_gone(node),
+            GuardianMsg::Doubt(node) => self.presences.values().for_each(|(presence, _)| presence.do_send(PresenceMsg::Doubt(node))),
+            GuardianMsg::Left(shards) => self.left(&shards),
+            GuardianMsg::TakeOver(shard) => self.take_over(shard),
             GuardianMsg::Online { users, reply } => {
                 let online = self.local.online.borrow();
                 let _ = reply.send(users.into_iter().filter(|user| online.contains(user)).collect());
             }
-            GuardianMsg::Told(told) => self.told(told),
+            GuardianMsg::Told(shard, told) => self.told(shard, told),
             GuardianMsg::MayStop(child, generation) => self.may_stop(child, generation),
             GuardianMsg::Gone { child, generation, panicked, settled } => self.gone(child, generation, panicked, settled),
             GuardianMsg::Redo(rooms) => rooms.into_iter().for_each(|room| self.pass_to_room(room, RoomMsg::Wake)),
@@ -431,8 +545,22 @@ impl Guardian {
         }
     }
 
-    /// A shard was lost, or is being handed over.
-    fn told(&mut self, told: Told) {
+    fn no_interest(&self, node: NodeId, room: RoomId) {
+        // A hub may have begun to follow since this was sent, and its own message may have been faster.
+        if node == self.local.node.placement.me() && self.local.node.hubs.follows(room) {
+            return;
+        }
+        let mut interest = self.local.interest.borrow_mut();
+        if let Some(nodes) = interest.get_mut(&room) {
+            nodes.retain(|other| *other != node);
+            if nodes.is_empty() {
+                interest.remove(&room);
+            }
+        }
+    }
+
+    /// A shard was lost, or is being handed over, or was taken.
+    fn told(&mut self, shard: Shard, told: Told) {
         match told {
             Told::StepDown(room, epoch) => {
                 // One that is ending learns it from its check.
@@ -443,8 +571,10 @@ impl Guardian {
             Told::Finish(room) => match self.rooms.get(&room) {
                 Some(Slot::Live(_, generation)) => self.may_stop(Child::Room(room), *generation),
                 Some(Slot::Stopping(..)) => {}
-                None => self.local.node.claims.deactivate(self.local.node.router.shard(room), room, false),
+                None => self.local.node.claims.deactivate(shard, room, false),
             },
+            // Alone, the start of the process has looked.
+            Told::Owned(_) if self.local.node.router.peers().is_some() => self.take_over(shard),
             Told::Owned(_) | Told::Released(..) => {}
         }
     }
@@ -499,7 +629,8 @@ impl Handler<GuardianMsg> for Guardian {
                 | GuardianMsg::Presence(..)
                 | GuardianMsg::Attach { .. }
                 | GuardianMsg::Settle(..)
-                | GuardianMsg::NoInterest(_)
+                | GuardianMsg::Follow { .. }
+                | GuardianMsg::NoInterest(..)
                 | GuardianMsg::Online { .. }
         ) {
             self.waiting.fetch_sub(1, Ordering::Relaxed);

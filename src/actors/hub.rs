@@ -14,7 +14,7 @@ use super::session::Session;
 use crate::bus::{Envelope, Framed, FramedEntry, UserEvent};
 use crate::protocol::close::Close;
 use crate::protocol::codec::Format;
-use crate::protocol::ids::{DeviceId, RoomId, Seq, UserId};
+use crate::protocol::ids::{DeviceId, RoomId, Seq, Shard, UserId};
 use crate::protocol::ops::{PresenceState, Push};
 use crate::protocol::resume::{self, PutOut, Seam, Step};
 use crate::telemetry::metrics;
@@ -165,7 +165,8 @@ impl Hub {
         self.announce(seat);
     }
     fn announce(&self, seat: &Rc<Seat>) {
-        let up = PresenceMsg::Up { session: seat.id, device: seat.device.get(), hub: self.index, state: seat.presence.get() };
+        let (node, hub) = (self.node.placement.me(), self.index);
+        let up = PresenceMsg::Up { node, session: seat.id, device: seat.device.get(), hub, state: seat.presence.get() };
         self.node.router.to_presence(seat.user.get(), up);
     }
 
@@ -193,12 +194,13 @@ impl Hub {
                 }
             }
         }
-        self.node.router.to_presence(user, PresenceMsg::Down { session: id });
+        let me = self.node.placement.me();
+        self.node.router.to_presence(user, PresenceMsg::Down { node: me, session: id });
         let back = Duration::from_millis(self.node.config.presence.offline_debounce_ms);
         self.node.unreached.ended(user, seat.reached.get(), back);
         let others: Vec<UserId> = seat.watching.take().into_iter().filter(|other| !self.watched(user, *other)).collect();
         for other in others {
-            self.node.router.to_presence(other, PresenceMsg::Unwatch { watcher: user, hub: Some(self.index) });
+            self.node.router.to_presence(other, PresenceMsg::Unwatch { watcher: user, hub: Some((me, self.index)) });
         }
     }
     /// Whether any session of the user in this thread watches the other.
@@ -397,7 +399,26 @@ impl Hub {
         let watchers: HashSet<UserId> =
             self.seats.borrow().values().filter(|s| s.watching.borrow().contains(&user)).map(|s| s.user.get()).collect();
         for watcher in watchers {
-            self.node.router.to_presence(user, PresenceMsg::Watch { watcher, hub: self.index, reply: None });
+            let (node, hub) = (self.node.placement.me(), self.index);
+            self.node.router.to_presence(user, PresenceMsg::Watch { node, watcher, hub, reply: None });
+        }
+    }
+
+    /// The owners of these shards are told again who is connected here, and who is watched.
+    fn announce_all(&self, shards: &HashSet<Shard>) {
+        let router = &self.node.router;
+        let mut watched: HashSet<(UserId, UserId)> = HashSet::new();
+        for seat in self.seats().into_iter().filter(|seat| seat.user.get() != UserId(0)) {
+            if shards.contains(&router.shard_of_user(seat.user.get())) {
+                self.announce(&seat);
+            }
+            let watching = seat.watching.borrow();
+            let moved = watching.iter().filter(|user| shards.contains(&router.shard_of_user(**user)));
+            watched.extend(moved.map(|user| (*user, seat.user.get())));
+        }
+        let (node, hub) = (self.node.placement.me(), self.index);
+        for (user, watcher) in watched {
+            router.to_presence(user, PresenceMsg::Watch { node, watcher, hub, reply: None });
         }
     }
 
@@ -454,7 +475,7 @@ impl Hub {
         });
         for room in dropped {
             if self.node.hubs.interested(room, self.index, false) {
-                self.node.router.forget_interest(room);
+                self.node.router.forget_interest(self.node.placement.me(), room);
             }
         }
     }
@@ -463,7 +484,7 @@ impl Hub {
     fn start_over(&self) {
         for (room, _) in self.feeds.take() {
             if self.node.hubs.interested(room, self.index, false) {
-                self.node.router.forget_interest(room);
+                self.node.router.forget_interest(self.node.placement.me(), room);
             }
         }
         for seat in self.seats() {
@@ -541,6 +562,8 @@ pub enum HubMsg {
     Take(Envelope),
     /// A session's actor ended by a panic.
     SessionGone(u64),
+    /// These shards have other owners, or theirs may have missed something: announce sessions and watchers again.
+    Announce(Arc<HashSet<Shard>>),
     /// Tell every session to reconnect, spread over so many milliseconds, then close.
     Drain(u64),
     /// Panic, for tests.
@@ -607,6 +630,7 @@ impl Handler<HubMsg> for HubActor {
                     hub.leave(id);
                 }
             }
+            HubMsg::Announce(shards) => hub.announce_all(&shards),
             HubMsg::Drain(spread_ms) => super::session::drain(hub, spread_ms),
             HubMsg::PanicSession(user) => {
                 if let Some(seat) = hub.seats_of(user).first() {

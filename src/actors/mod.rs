@@ -23,6 +23,7 @@ pub mod inviting;
 pub mod loading;
 pub mod looking;
 pub mod node;
+pub mod peers;
 pub mod presence;
 pub mod push_worker;
 pub mod reading;

@@ -7,8 +7,8 @@ use super::screening::Filter;
 use super::sequencer::IdSource;
 use super::unreached::Unreached;
 use crate::bus::{Bus, Envelope};
-use crate::cluster::Placement;
 use crate::cluster::claims::Claims;
+use crate::cluster::{NodeId, Placement};
 use crate::config::Config;
 use crate::outbound::Outbound;
 use crate::protocol::ids::{Millis, RoomId};
@@ -55,6 +55,17 @@ pub struct NodeContext {
     pub filter: Option<Arc<dyn Filter>>,
     /// Gives sessions their numbers.
     pub sessions: AtomicU64,
+}
+
+impl NodeContext {
+    /// Sends to a node. In a cluster what is for this one needs no bus.
+    pub fn send(&self, to: NodeId, envelope: Envelope) {
+        if to == self.placement.me() && self.router.peers().is_some() {
+            self.hubs.dispatch(envelope);
+        } else {
+            self.bus.send(to, envelope);
+        }
+    }
 }
 
 /// The wall clock, for people. Orders nothing.
@@ -127,6 +138,12 @@ impl Hubs {
     }
     fn following(&self, room: RoomId) -> u64 {
         self.interest[room.0 as usize % INTEREST_SHARDS].lock().get(&room).copied().unwrap_or(0)
+    }
+
+    /// Rooms that any hub of this node follows, of those that are wanted.
+    pub fn followed(&self, wanted: impl Fn(RoomId) -> bool) -> Vec<RoomId> {
+        let rooms = |interest: &Mutex<HashMap<RoomId, u64>>| interest.lock().keys().copied().collect::<Vec<_>>();
+        self.interest.iter().flat_map(rooms).filter(|room| wanted(*room)).collect()
     }
 
     /// Hands an envelope that reached this node to the hubs it is for.

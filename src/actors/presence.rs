@@ -7,15 +7,16 @@
 use super::guardian::{Child, ChildGuard, GuardianMsg, Local};
 use super::node::now_ms;
 use crate::bus::{Envelope, Framed, UserEvent};
+use crate::cluster::NodeId;
 use crate::protocol::ids::{DeviceId, UserId};
 use crate::protocol::ops::{PresencePush, PresenceState, Push};
 use crate::protocol::presence::{Devices, Effect};
 use crate::webhooks::event;
 use actix::prelude::*;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Watchers of one user at most; more are not told (contacts are bounded by configuration, this is the last bound).
@@ -27,6 +28,8 @@ const WATCHERS_MAX: usize = 20_000;
 pub enum PresenceMsg {
     /// A session of the user is connected (also said again after a rebuild).
     Up {
+        /// At which node.
+        node: NodeId,
         /// Its number in its node.
         session: u64,
         /// On which device.
@@ -38,11 +41,15 @@ pub enum PresenceMsg {
     },
     /// It is gone.
     Down {
+        /// At which node.
+        node: NodeId,
         /// Its number.
         session: u64,
     },
     /// A session says what its user is.
     Set {
+        /// At which node.
+        node: NodeId,
         /// Its number.
         session: u64,
         /// The state.
@@ -52,6 +59,8 @@ pub enum PresenceMsg {
     Status(String),
     /// A contact wants to be told.
     Watch {
+        /// At which node.
+        node: NodeId,
         /// The contact.
         watcher: UserId,
         /// In which hub its sessions are.
@@ -65,11 +74,17 @@ pub enum PresenceMsg {
     Unwatch {
         /// The contact.
         watcher: UserId,
-        /// In one hub, or anywhere.
-        hub: Option<usize>,
+        /// In one hub of a node, or anywhere.
+        hub: Option<(NodeId, usize)>,
     },
     /// For the user's sessions.
     Event(UserEvent),
+    /// A node's process is gone, and its sessions with it.
+    NodeGone(NodeId),
+    /// What a node said may have been missed. It says again who is connected there; who it does not name within [`DOUBT`] is not.
+    Doubt(NodeId),
+    /// Another node keeps this presence now: it ends, and tells nobody.
+    Leave,
     /// The guardian lets it end.
     Stop,
     /// For tests: panic.
@@ -83,16 +98,50 @@ impl PresenceMsg {
     }
 }
 
+/// How long a node may take to say again who is connected.
+pub const DOUBT: Duration = Duration::from_secs(5);
+/// A node's sessions have numbers below `1 << SESSION_BITS`.
+const SESSION_BITS: u32 = 40;
+
+/// What may be known elsewhere of a presence that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// Nothing.
+    None,
+    /// The last one panicked, and what it told is not known.
+    Panicked,
+    /// Another node kept it and handed it over.
+    Moved,
+    /// Another node kept it and died.
+    OwnerDied,
+}
+
+/// A session or a watcher's hub, at its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    node: NodeId,
+    hub: usize,
+    /// Its node was asked to say again that it is there, and has not yet.
+    doubted: bool,
+}
+
+/// A session's number over all nodes.
+fn number(node: NodeId, session: u64) -> u64 {
+    u64::from(node.0) << SESSION_BITS | session
+}
+
 /// See the module.
 pub struct Presence {
     user: UserId,
     local: Rc<Local>,
     guard: ChildGuard,
     devices: Devices,
-    /// Session → hub.
-    hubs: HashMap<u64, usize>,
+    /// Where each session is, by its [`number`].
+    hubs: HashMap<u64, Place>,
     /// Who watches, and the hubs of its sessions.
-    watchers: HashMap<UserId, Vec<usize>>,
+    watchers: HashMap<UserId, Vec<Place>>,
+    /// Until when sessions may be there that have not announced themselves.
+    young: Option<Instant>,
     status: String,
     last_seen: u64,
     timer: Option<SpawnHandle>,
@@ -102,11 +151,15 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Nobody is connected yet. `rebuilt`: the last one panicked, and what it told is not known: then whatever is true is told again, also
-    /// that nobody is connected any more.
-    pub fn new(user: UserId, local: Rc<Local>, guard: ChildGuard, rebuilt: bool) -> Self {
+    /// Nobody is connected yet. Where what the last one told is not known, whatever is true is told again.
+    pub fn new(user: UserId, local: Rc<Local>, guard: ChildGuard, past: Past) -> Self {
         let debounce = local.node.config.presence.offline_debounce_ms;
-        let devices = if rebuilt { Devices::rebuilt(debounce, now_ms()) } else { Devices::new(debounce) };
+        let devices = match past {
+            Past::None => Devices::new(debounce),
+            Past::Panicked => Devices::rebuilt(debounce, now_ms()),
+            Past::Moved | Past::OwnerDied => Devices::moved(debounce, now_ms(), past == Past::OwnerDied),
+        };
+        let young = (past != Past::None && local.node.router.peers().is_some()).then(|| Instant::now() + DOUBT);
         Presence {
             user,
             local,
@@ -114,6 +167,7 @@ impl Presence {
             devices,
             hubs: HashMap::new(),
             watchers: HashMap::new(),
+            young,
             status: String::new(),
             last_seen: 0,
             timer: None,
@@ -152,9 +206,70 @@ impl Presence {
         if self.watchers.is_empty() {
             return;
         }
-        let watchers: Arc<[UserId]> = self.watchers.keys().copied().collect();
+        let mut by_node: BTreeMap<NodeId, Vec<UserId>> = BTreeMap::new();
+        for (watcher, places) in &self.watchers {
+            for (index, place) in places.iter().enumerate() {
+                if places[..index].iter().all(|before| before.node != place.node) {
+                    by_node.entry(place.node).or_default().push(*watcher);
+                }
+            }
+        }
         let push = Arc::new(Framed::new(Push::Presence(now)));
-        self.local.node.bus.send(self.local.node.placement.me(), Envelope::Presence { watchers, push });
+        for (node, watchers) in by_node {
+            self.local.node.send(node, Envelope::Presence { watchers: watchers.into(), push: push.clone() });
+        }
+    }
+
+    /// For the user's sessions, wherever they are.
+    fn pass_on(&self, event: UserEvent) {
+        let (node, user) = (&self.local.node, self.user);
+        if self.young.is_some_and(|until| Instant::now() < until) {
+            // Not all have announced themselves yet.
+            return node.bus.broadcast(Envelope::User { user, event });
+        }
+        let mut nodes: BTreeSet<NodeId> = self.hubs.values().map(|place| place.node).collect();
+        if node.router.peers().is_none() {
+            nodes.insert(node.placement.me());
+        }
+        for to in nodes {
+            node.send(to, Envelope::User { user, event: event.clone() });
+        }
+    }
+
+    /// Sessions and watchers that are no more.
+    fn forget(&mut self, gone: impl Fn(&Place) -> bool) -> Vec<Effect> {
+        let before = self.hubs.len();
+        let sessions: Vec<u64> = self.hubs.extract_if(|_, place| gone(place)).map(|(session, _)| session).collect();
+        self.watchers.retain(|_, places| {
+            places.retain(|place| !gone(place));
+            !places.is_empty()
+        });
+        let now = now_ms();
+        let effects = sessions.into_iter().flat_map(|session| self.devices.disconnect(session, now)).collect();
+        self.online();
+        if before > 0 && self.hubs.is_empty() {
+            // What was sent there since it was last heard may not have arrived.
+            let socket = Duration::from_millis(self.local.node.config.socket.heartbeat_ms * 2);
+            let reached = Instant::now().checked_sub(socket).unwrap_or_else(Instant::now);
+            let back = Duration::from_millis(self.local.node.config.presence.offline_debounce_ms);
+            self.local.node.unreached.ended(self.user, reached, back);
+        }
+        effects
+    }
+
+    fn doubt(&mut self, node: NodeId, ctx: &mut Context<Self>) {
+        let places = self.hubs.values_mut().chain(self.watchers.values_mut().flatten());
+        let mut any = false;
+        for place in places.filter(|place| place.node == node) {
+            place.doubted = true;
+            any = true;
+        }
+        if any {
+            ctx.run_later(DOUBT, move |me, ctx| {
+                let effects = me.forget(|place| place.node == node && place.doubted);
+                me.carry_out(effects, ctx);
+            });
+        }
     }
 
     fn arm(&mut self, ctx: &mut Context<Self>) {
@@ -180,11 +295,12 @@ impl Presence {
         self.hubs.is_empty() && self.watchers.is_empty() && self.devices.is_idle()
     }
 
-    fn watch(&mut self, watcher: UserId, hub: usize, reply: Option<oneshot::Sender<PresencePush>>) {
+    fn watch(&mut self, watcher: UserId, at: Place, reply: Option<oneshot::Sender<PresencePush>>) {
         if self.watchers.len() < WATCHERS_MAX || self.watchers.contains_key(&watcher) {
-            let hubs = self.watchers.entry(watcher).or_default();
-            if !hubs.contains(&hub) {
-                hubs.push(hub);
+            let places = self.watchers.entry(watcher).or_default();
+            match places.iter_mut().find(|place| (place.node, place.hub) == (at.node, at.hub)) {
+                Some(known) => known.doubted = false,
+                None => places.push(at),
             }
         }
         if let Some(reply) = reply {
@@ -201,10 +317,10 @@ impl Presence {
         }
     }
 
-    fn unwatch(&mut self, watcher: UserId, hub: Option<usize>) {
-        if let Some(hubs) = self.watchers.get_mut(&watcher) {
-            hubs.retain(|h| hub.is_some_and(|gone| gone != *h));
-            if hubs.is_empty() {
+    fn unwatch(&mut self, watcher: UserId, hub: Option<(NodeId, usize)>) {
+        if let Some(places) = self.watchers.get_mut(&watcher) {
+            places.retain(|place| hub.is_some_and(|gone| gone != (place.node, place.hub)));
+            if places.is_empty() {
                 self.watchers.remove(&watcher);
             }
         }
@@ -250,17 +366,19 @@ impl Handler<PresenceMsg> for Presence {
     fn handle(&mut self, msg: PresenceMsg, ctx: &mut Self::Context) {
         let now = now_ms();
         let effects = match msg {
-            PresenceMsg::Up { session, device, hub, state } => {
-                self.hubs.insert(session, hub);
+            PresenceMsg::Up { node, session, device, hub, state } => {
+                let session = number(node, session);
+                self.hubs.insert(session, Place { node, hub, doubted: false });
                 self.online();
-                self.devices.connect(session, device, hub as u64, state, now)
+                self.devices.connect(session, device, number(node, hub as u64), state, now)
             }
-            PresenceMsg::Down { session } => {
+            PresenceMsg::Down { node, session } => {
+                let session = number(node, session);
                 self.hubs.remove(&session);
                 self.online();
                 self.devices.disconnect(session, now)
             }
-            PresenceMsg::Set { session, state } => self.devices.set(session, state, now),
+            PresenceMsg::Set { node, session, state } => self.devices.set(number(node, session), state, now),
             PresenceMsg::Status(text) => {
                 if self.status != text {
                     self.status = text;
@@ -268,8 +386,8 @@ impl Handler<PresenceMsg> for Presence {
                 }
                 Vec::new()
             }
-            PresenceMsg::Watch { watcher, hub, reply } => {
-                self.watch(watcher, hub, reply);
+            PresenceMsg::Watch { node, watcher, hub, reply } => {
+                self.watch(watcher, Place { node, hub, doubted: false }, reply);
                 Vec::new()
             }
             PresenceMsg::Look(reply) => {
@@ -281,10 +399,15 @@ impl Handler<PresenceMsg> for Presence {
                 Vec::new()
             }
             PresenceMsg::Event(event) => {
-                let envelope = Envelope::User { user: self.user, event };
-                self.local.node.bus.send(self.local.node.placement.me(), envelope);
+                self.pass_on(event);
                 Vec::new()
             }
+            PresenceMsg::NodeGone(node) => self.forget(|place| place.node == node),
+            PresenceMsg::Doubt(node) => {
+                self.doubt(node, ctx);
+                Vec::new()
+            }
+            PresenceMsg::Leave => return ctx.stop(),
             PresenceMsg::Stop => {
                 if !self.is_idle() {
                     // Somebody came while it was ending: a new life takes over from what hubs announce.

@@ -49,6 +49,8 @@ const VISITS_MAX: usize = 4;
 const PAGE: usize = 256;
 /// A shard without hints is looked at again after this.
 const SWEEP_MS: Millis = 10 * 60 * 1_000;
+/// The same in a cluster, where hints may be lost.
+const CLUSTER_SWEEP_MS: Millis = 60 * 1_000;
 /// Between two looks at a shard.
 const GAP_MS: Millis = 50;
 /// After an error of the store.
@@ -274,6 +276,11 @@ impl Worker {
             }
             self.visits.remove(&(at, shard));
             self.at.remove(&shard);
+            if !self.node.router.owns(shard) {
+                // Its owner sends these. Should it come to this node, that is hinted at.
+                self.schedule(shard, now + SWEEP_MS);
+                continue;
+            }
             self.visiting.insert(shard);
             let (node, shared) = (self.node.clone(), self.shared.clone());
             self.under_way.push(async move { Event::Visited(shard, visit(&node, &shared, shard).await) }.boxed_local());
@@ -288,7 +295,9 @@ impl Worker {
                 let next = match found {
                     Ok(visit) => {
                         self.ready.extend(visit.ready);
-                        visit.next.unwrap_or(now + SWEEP_MS)
+                        // In a cluster the hint that there is something may have been lost on its way here.
+                        let sweep = if self.node.router.peers().is_some() { CLUSTER_SWEEP_MS } else { SWEEP_MS };
+                        visit.next.unwrap_or(now + sweep)
                     }
                     Err(error) => {
                         tracing::warn!(%error, "push jobs could not be read; trying again");

@@ -49,6 +49,9 @@ const SETTLED: Duration = Duration::from_millis(500);
 const APPLYING_MAX: usize = 50_000;
 /// A room that cannot write tries to load again after this.
 const RELOAD_PAUSE: Duration = Duration::from_millis(500);
+/// A room whose shard is being handed over asks again after this whether that is done, for so long.
+const MOVING_AGAIN: Duration = Duration::from_millis(50);
+const MOVING_MAX: Duration = Duration::from_secs(5);
 /// An append takes at most this long, then it is in doubt.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -246,6 +249,7 @@ impl Room {
                 self.told = head;
                 self.pump(ctx);
             }
+            Err(_) if !self.is_ours(ctx) => {}
             Err(error) => {
                 let answer = storage_error(error.why);
                 match error.readable {
@@ -263,6 +267,29 @@ impl Room {
                 }
             }
         }
+    }
+
+    /// Whether a room that may not write is this node's all the same. If it is not, what waits goes to its owner; while it is being handed
+    /// over, what waits goes on waiting.
+    fn is_ours(&mut self, ctx: &mut Context<Self>) -> bool {
+        let node = self.local.node.clone();
+        let shard = node.router.shard(self.room);
+        if node.router.peers().is_none() {
+            return true;
+        }
+        if node.claims.is_moving(shard) && self.started.elapsed() < MOVING_MAX {
+            ctx.run_later(MOVING_AGAIN, |me, ctx| me.load(ctx));
+            return false;
+        }
+        if node.claims.is_for_me(shard) {
+            return true;
+        }
+        for msg in std::mem::take(&mut self.queue) {
+            node.router.to_room(self.room, msg);
+        }
+        self.guard.settled();
+        ctx.stop();
+        false
     }
 
     fn apply(&self, entries: Vec<Applicable>) {

@@ -140,7 +140,7 @@ impl Away<'_> {
             let some = shards.split_off(shards.len().saturating_sub(AT_ONCE));
             let written = some.into_iter().map(|(shard, writes)| async move {
                 in_time(jobs::write(&*node.store, shard, writes)).await?;
-                node.pushes.hint(shard, due);
+                node.router.pushes_due(&node.pushes, shard, due);
                 Ok(())
             });
             try_join_all(written).await?;

@@ -118,6 +118,11 @@ impl Queue {
         self.once_under_way = true;
         Some(event)
     }
+    /// A room is another node's now; that one has read its jobs from the store.
+    fn leave(&mut self, room: RoomId) {
+        self.under_way = self.under_way.saturating_sub(1);
+        self.count -= self.lines.remove(&room).map_or(0, |line| line.seqs.len());
+    }
     /// A room's first job is settled; the next may be sent.
     fn settle(&mut self, key: JobKey) {
         let Some(line) = self.lines.get_mut(&key.room) else { return };
@@ -218,8 +223,9 @@ impl Sender {
         ctx.spawn(read.into_actor(self).map(move |page, me, ctx| match page {
             Ok(keys) => {
                 let Some(last) = keys.last().copied() else { return };
-                let queue = me.queues.entry(id).or_default();
-                keys.into_iter().for_each(|key| queue.add(key));
+                // Those of other rooms are sent by the nodes that own them.
+                let (router, queue) = (&me.node.router, me.queues.entry(id).or_default());
+                keys.into_iter().filter(|key| router.owns(router.shard(key.room))).for_each(|key| queue.add(key));
                 me.count(id);
                 me.pump(id, ctx);
                 me.load(id, Some(last), ctx);
@@ -241,6 +247,10 @@ impl Sender {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let mut begun = Vec::new();
         while let Some(key) = queue.next(in_flight_max, Instant::now()) {
+            if !self.node.router.owns(self.node.router.shard(key.room)) {
+                queue.leave(key.room);
+                continue;
+            }
             begun.push((key, queue.lines.get(&key.room).map_or(1, |line| line.tries + 1)));
         }
         let once = queue.next_once();
@@ -414,6 +424,12 @@ impl Handler<Tell> for Sender {
                     (queue.streak, queue.until) = (0, None);
                 }
                 id
+            }
+            Told::Gained => {
+                for live in self.node.webhooks.all() {
+                    self.load(live.hook.id, None, ctx);
+                }
+                return;
             }
             Told::Panic => panic!("a test asked the webhook sender to panic"),
         };

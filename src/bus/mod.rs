@@ -3,6 +3,8 @@
 //! A bus may lose, never reorder within one link: the log is the truth, and whoever misses an entry backfills it. Alone, the
 //! in-process bus hands every envelope to this node itself; nothing above the trait knows the difference.
 
+pub mod asks;
+
 use crate::cluster::{Alone, NodeId};
 use crate::protocol::codec::{self, Format};
 use crate::protocol::entry::Entry;

@@ -108,6 +108,22 @@ impl Claims {
         self.0.slots[shard.0 as usize % LOCKS].lock().get(&shard)?.core.owned().map(|cell| cell.epoch)
     }
 
+    /// Whether requests for the shard are for this node: it owns it, or should.
+    pub fn is_for_me(&self, shard: Shard) -> bool {
+        let known = self.0.slots[shard.0 as usize % LOCKS].lock().get(&shard).map(|slot| slot.core.is_for_me());
+        known.unwrap_or_else(|| self.0.placement.should_own(shard) == self.0.placement.me())
+    }
+
+    /// Whether the shard is being handed to another node.
+    pub fn is_moving(&self, shard: Shard) -> bool {
+        self.0.slots[shard.0 as usize % LOCKS].lock().get(&shard).is_some_and(|slot| slot.core.is_moving())
+    }
+
+    /// How many shards this node owns.
+    pub fn owned_shards(&self) -> usize {
+        self.0.slots.iter().map(|slots| slots.lock().values().filter(|slot| slot.core.owned().is_some()).count()).sum()
+    }
+
     /// The placement of a shard is another now.
     pub fn placed(&self, shard: Shard, placed: Placed) {
         self.0.feed(shard, In::Placed(placed), |_| {});
@@ -161,7 +177,7 @@ impl Inner {
     }
 
     fn blank(&self, shard: Shard) -> Slot {
-        let owner = self.placement.owner(shard);
+        let owner = self.placement.should_own(shard);
         let placed = if owner == self.placement.me() { Placed::Mine } else { Placed::At(owner) };
         Slot { core: ShardCore::new(placed), activating: HashMap::new(), checking: HashMap::new() }
     }

@@ -43,6 +43,10 @@ pub trait Placement: Send + Sync + 'static {
     fn me(&self) -> NodeId;
     /// The node that owns the shard, as far as is known here.
     fn owner(&self, shard: Shard) -> NodeId;
+    /// The node that should own it, whoever does now.
+    fn should_own(&self, shard: Shard) -> NodeId {
+        self.owner(shard)
+    }
 }
 
 /// A cluster of one: this node owns everything.

@@ -200,6 +200,10 @@ impl ShardCore {
     pub fn is_for_me(&self) -> bool {
         self.placed == Placed::Mine || self.held().is_some()
     }
+    /// Whether it is being handed over.
+    pub fn is_moving(&self) -> bool {
+        matches!(self.state, State::HandingOver(..))
+    }
     /// Whether this room runs under this activation.
     pub fn is_active(&self, room: RoomId, epoch: Epoch) -> bool {
         self.active.get(&room) == Some(&epoch)

@@ -95,4 +95,7 @@ impl Placement for Shared {
     fn owner(&self, shard: Shard) -> NodeId {
         self.look(|view| view.owner(shard)).unwrap_or(self.0.me)
     }
+    fn should_own(&self, shard: Shard) -> NodeId {
+        self.look(|view| view.plan().owner(shard)).unwrap_or(self.0.me)
+    }
 }

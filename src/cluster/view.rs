@@ -57,6 +57,11 @@ impl View {
         told.map(|(_, node)| node).filter(|node| self.membership.has(*node)).or_else(|| self.plan.owner(shard))
     }
 
+    /// Who last said that it owns the shard, and under which epoch, as far as that still counts.
+    pub fn told(&self, shard: Shard) -> Option<(u64, NodeId)> {
+        self.told.get(shard.0 as usize).copied().flatten()
+    }
+
     /// What the placement says of a shard.
     pub fn placed(&self, shard: Shard) -> Placed {
         match self.plan.owner(shard) {

@@ -38,13 +38,33 @@ pub struct Devices {
     told_at: Millis,
     /// When the last session went, while contacts have not been told.
     gone_at: Option<Millis>,
+    /// A session was connected in this life, or may have been in the last: `gone_at` is when it went.
+    seen: bool,
+    /// Nobody need be told that nobody was connected.
+    quiet: bool,
     now: Millis,
 }
 
 impl Devices {
     /// Nobody connected; contacts know nothing else.
     pub fn new(offline_debounce_ms: u64) -> Devices {
-        Devices { sessions: BTreeMap::new(), offline_debounce_ms, told: Some(PresenceState::Offline), told_at: 0, gone_at: None, now: 0 }
+        Devices {
+            sessions: BTreeMap::new(),
+            offline_debounce_ms,
+            told: Some(PresenceState::Offline),
+            told_at: 0,
+            gone_at: None,
+            seen: true,
+            quiet: false,
+            now: 0,
+        }
+    }
+
+    /// Another node kept this before. Sessions that are there announce themselves, and contacts are told what they say a second later. If none
+    /// does within the debounce: who kept it `died`, perhaps with the user's sessions, and contacts are told; else they know. When the user was
+    /// last connected is not known here.
+    pub fn moved(offline_debounce_ms: u64, now: Millis, died: bool) -> Devices {
+        Devices { seen: false, quiet: !died, ..Devices::rebuilt(offline_debounce_ms, now) }
     }
 
     /// After a restart: what a predecessor told contacts is not known, so they are told whatever the sessions that announce themselves
@@ -56,6 +76,7 @@ impl Devices {
     /// A session begins (or is announced again) in a hub. `Offline` counts as online: it is connected.
     pub fn connect(&mut self, session: u64, device: DeviceId, hub: u64, state: PresenceState, now: Millis) -> Vec<Effect> {
         let state = if state == PresenceState::Offline { PresenceState::Online } else { state };
+        (self.seen, self.quiet) = (true, false);
         self.sessions.insert(session, Connected { device, hub, state });
         self.tick(now)
     }
@@ -98,8 +119,9 @@ impl Devices {
         }
         let merged = self.merged();
         (self.told, self.told_at) = (Some(merged), self.now);
-        let last_seen = self.gone_at.take().map(Effect::SetLastSeen);
-        last_seen.into_iter().chain([Effect::Announce(merged)]).collect()
+        let last_seen = self.gone_at.take().filter(|_| self.seen).map(Effect::SetLastSeen);
+        let announce = (!std::mem::take(&mut self.quiet)).then_some(Effect::Announce(merged));
+        last_seen.into_iter().chain(announce).collect()
     }
 
     /// When [`Devices::tick`] must be called next; none while there is nothing to tell.
@@ -162,6 +184,21 @@ mod tests {
         let mut devices = Devices::new(DEBOUNCE);
         assert_eq!(devices.connect(1, DeviceId(1), 1, Online, 10_000), [Announce(Online)]);
         devices
+    }
+
+    #[test]
+    fn who_comes_from_another_node_is_told_once_and_who_was_not_connected_not_at_all() {
+        let mut online = Devices::moved(DEBOUNCE, 10_000, false);
+        assert_eq!(online.connect(1, DeviceId(1), 1, Away, 10_100), []);
+        assert_eq!(online.tick(11_000), [Announce(Away)]);
+        assert_eq!(online.disconnect(1, 20_000), []);
+        assert_eq!(online.tick(20_000 + DEBOUNCE), [SetLastSeen(20_000), Announce(Offline)]);
+        let mut offline = Devices::moved(DEBOUNCE, 10_000, false);
+        assert_eq!(offline.next_deadline(), Some(10_000 + DEBOUNCE));
+        assert_eq!(offline.tick(10_000 + DEBOUNCE), []);
+        assert_eq!(offline.next_deadline(), None);
+        let mut died = Devices::moved(DEBOUNCE, 10_000, true);
+        assert_eq!(died.tick(10_000 + DEBOUNCE), [Announce(Offline)], "when it was last connected is not known");
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub enum Told {
     Once(HookId, Event),
     /// The webhook was made, changed or taken away.
     Changed(HookId),
+    /// Jobs that another node was to send are this one's now.
+    Gained,
     /// For tests: panic.
     Panic,
 }
@@ -309,6 +311,11 @@ impl Webhooks {
     /// So many jobs wait, says the sender, who knows them all; what is written and not told yet comes on top.
     pub fn waits(&self, live: &Live, count: usize) {
         live.state.wait(|_| count);
+    }
+
+    /// Shards have come to this node, and the jobs of their rooms with them.
+    pub fn shards_gained(&self) {
+        self.tell(Told::Gained);
     }
 
     /// For tests: the sender panics.

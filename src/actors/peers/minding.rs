@@ -1,0 +1,134 @@
+//! Sees to it that owners know what this node follows and who is connected to it, whatever was lost on the way.
+//!
+//! Whenever something may have moved, every shard's owner is compared with the one that was told last; who is another is told. Now and
+//! then all that is followed is told again, and every node is told something, so that a link on which the last envelope was lost shows
+//! its hole; owners answer with the heads of the rooms that are active, so that a lost entry is noticed though nothing follows it.
+
+use super::{CHUNK, Peers};
+use crate::actors::guardian::GuardianMsg;
+use crate::actors::hub::HubMsg;
+use crate::actors::node::NodeContext;
+use crate::bus::asks::Word;
+use crate::cluster::NodeId;
+use crate::protocol::ids::{RoomId, Shard};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// Questions that nobody answers are looked for this often.
+const EXPIRE_EVERY: Duration = Duration::from_millis(100);
+/// What changes within this is told together.
+const TOGETHER: Duration = Duration::from_millis(20);
+/// All that is followed is told again this often, at most [`ROOMS_AT_ONCE`] at a time.
+const AGAIN_EVERY: Duration = Duration::from_secs(3);
+/// See [`AGAIN_EVERY`]: with more rooms it takes several rounds.
+const ROOMS_AT_ONCE: usize = 20_000;
+
+/// Goes on as long as the node does.
+pub(super) async fn run(node: Weak<NodeContext>) {
+    let (mut round, mut last) = (0, Instant::now());
+    loop {
+        let Some(peers) = node.upgrade().and_then(|node| node.router.peers().cloned()) else {
+            // A node that is being put together has not joined yet; one that is gone never will.
+            tokio::time::sleep(TOGETHER).await;
+            if node.strong_count() == 0 {
+                return;
+            }
+            continue;
+        };
+        let woken = tokio::time::timeout(EXPIRE_EVERY, peers.woken.notified()).await.is_ok();
+        peers.expire();
+        if woken {
+            tokio::time::sleep(TOGETHER).await;
+        }
+        let Some(node) = node.upgrade() else { return };
+        let again = last.elapsed() >= AGAIN_EVERY;
+        if woken || again {
+            peers.mind(&node);
+        }
+        if again {
+            last = Instant::now();
+            round += 1;
+            peers.remind(&node, round);
+        }
+    }
+}
+
+impl Peers {
+    /// Tells the owners of shards that are others than were told last.
+    fn mind(&self, node: &Arc<NodeContext>) {
+        let me = self.me();
+        let owners: Vec<NodeId> = (0..node.store.shards()).map(|shard| self.owner(node, Shard(shard))).collect();
+        let mut changed: HashSet<Shard> = std::mem::take(&mut *self.again.lock()).into_iter().collect();
+        let (mut lost, mut gained) = (HashSet::new(), Vec::new());
+        {
+            let mut told = self.told.lock();
+            for (index, (was, now)) in told.iter_mut().zip(&owners).enumerate() {
+                let shard = Shard(index as u32);
+                if *was == *now {
+                    continue;
+                }
+                changed.insert(shard);
+                if *was == me {
+                    lost.insert(shard);
+                }
+                if *now == me {
+                    gained.push(shard);
+                }
+                *was = *now;
+            }
+        }
+        if changed.is_empty() {
+            return;
+        }
+        for shard in &gained {
+            self.note_gained(*shard, false);
+            node.pushes.hint(*shard, 0);
+        }
+        if !gained.is_empty() {
+            node.webhooks.shards_gained();
+        }
+        let lost = Arc::new(lost);
+        if !lost.is_empty() {
+            for guardian in node.router.guardians() {
+                guardian.addr.do_send(GuardianMsg::Left(lost.clone()));
+            }
+        }
+        self.tell_follow(node, node.hubs.followed(|room| changed.contains(&node.router.shard(room))), true);
+        let changed = Arc::new(changed);
+        node.hubs.each(|| HubMsg::Announce(changed.clone()));
+    }
+
+    /// Tells owners which of their rooms this node follows.
+    fn tell_follow(&self, node: &Arc<NodeContext>, rooms: Vec<RoomId>, all: bool) {
+        let mut by_owner: BTreeMap<NodeId, Vec<RoomId>> = BTreeMap::new();
+        for room in rooms {
+            by_owner.entry(self.owner(node, node.router.shard(room))).or_default().push(room);
+        }
+        for (owner, rooms) in by_owner {
+            if owner == self.me() {
+                node.router.follow_here(owner, rooms, all);
+                continue;
+            }
+            for some in rooms.chunks(CHUNK) {
+                self.tell(node, owner, &Word::Follow { rooms: some.to_vec(), all });
+            }
+        }
+    }
+
+    /// Tells everybody again what is followed, so that whatever was lost is noticed.
+    fn remind(&self, node: &Arc<NodeContext>, round: usize) {
+        let mut rooms = node.hubs.followed(|room| self.owner(node, node.router.shard(room)) != self.me());
+        if rooms.len() > ROOMS_AT_ONCE {
+            rooms.sort_unstable();
+            let from = round * ROOMS_AT_ONCE % rooms.len();
+            rooms = rooms[from..].iter().take(ROOMS_AT_ONCE).copied().collect();
+        }
+        self.tell_follow(node, rooms, false);
+        let others: Vec<NodeId> = self.shared.look(|view| view.membership().nodes().map(|(node, _)| node).collect());
+        for other in others.into_iter().filter(|other| *other != self.me()) {
+            // A word alone, if there was nothing else: a hole before it shows.
+            self.tell(node, other, &Word::Follow { rooms: Vec::new(), all: false });
+        }
+    }
+}

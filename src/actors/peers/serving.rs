@@ -1,0 +1,243 @@
+//! What other nodes ask and tell this one.
+
+use super::Peers;
+use crate::actors::node::NodeContext;
+use crate::actors::presence::PresenceMsg;
+use crate::actors::room::{Ask, RoomMsg};
+use crate::actors::router::Reply;
+use crate::bus::Envelope;
+use crate::bus::asks::{self, Answer, Elsewhere, Question, Said, ToPresence, Up, Word};
+use crate::cluster::shard::Placed;
+use crate::cluster::NodeId;
+use crate::error::{ApiError, Code};
+use crate::protocol::codec::{self, Format};
+use crate::protocol::entry::Caller;
+use crate::protocol::ids::{RoomId, Shard, UserId};
+use crate::protocol::ops::Request;
+use crate::protocol::roomlog::{self, Link};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Words that are sent on to another node, so often.
+const HOPS_MAX: u8 = 3;
+
+/// Takes the answer to a question.
+pub(super) type Respond = Box<dyn FnOnce(Said) + Send>;
+
+/// A node asks.
+pub(super) fn asked(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, id: u64, body: &[u8]) {
+    let bus = node.bus.clone();
+    let respond: Respond = Box::new(move |said| bus.send(from, Envelope::Answer { id, body: asks::encode(&said) }));
+    match asks::decode(body) {
+        Ok(question) => serve(node, peers, from, question, respond),
+        Err(error) => {
+            tracing::warn!(%error, node = from.0, "a question of another node");
+            respond(Said::Failed(ApiError::new(Code::Unavailable, "the nodes of this server are being changed; try again in a moment")));
+        }
+    }
+}
+
+/// Answers a question, here.
+pub(super) fn serve(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, question: Question, respond: Respond) {
+    let elsewhere = peers.elsewhere(node, shards(node, &question));
+    if !elsewhere.is_empty() {
+        return respond(Said::Elsewhere(elsewhere));
+    }
+    match question {
+        Question::Request { user, device, frame, only_at } => {
+            let reply = reply(respond);
+            match request(&frame) {
+                Ok((room, request)) => {
+                    let ask = Ask { caller: Caller { user, device }, request, reply, screened: false, only_at };
+                    node.router.to_room_here(room, RoomMsg::Ask(Box::new(ask)));
+                }
+                Err(error) => reply.send(Err(error)),
+            }
+        }
+        Question::Create { room, by, create } => {
+            node.router.to_room_here(room, RoomMsg::Create { by, create: Box::new(create), reply: reply(respond) });
+        }
+        Question::Admit { room, user, by, role } => {
+            node.router.to_room_here(room, RoomMsg::Admit { user, link: Link { by, role }, reply: reply(respond) });
+        }
+        Question::Attach { user, rooms, follow } => {
+            let node = node.clone();
+            peers.runtime.spawn(async move {
+                let verdicts = node.router.verdicts_here(user, follow.then_some(from), &rooms).await;
+                respond(verdicts.map_or_else(Said::Failed, Said::Verdicts));
+            });
+        }
+        Question::Settle { room } => {
+            let node = node.clone();
+            peers.runtime.spawn(async move {
+                node.router.settle_here(room).await;
+                respond(Said::Done(Answer::default()));
+            });
+        }
+        Question::Presence { user, what } => {
+            node.router.to_presence_here(user, message(from, what));
+            respond(Said::Done(Answer::default()));
+        }
+        Question::Watch { watcher, hub, users } => {
+            let watch = |reply| PresenceMsg::Watch { node: from, watcher, hub: hub as usize, reply: Some(reply) };
+            presences(node, peers, users, watch, respond);
+        }
+        Question::Look { users } => presences(node, peers, users, PresenceMsg::Look, respond),
+        Question::Online { users } => {
+            let node = node.clone();
+            peers.runtime.spawn(async move { respond(Said::Users(node.router.online_here(&users).await)) });
+        }
+    }
+}
+
+fn presences(
+    node: &Arc<NodeContext>,
+    peers: &Peers,
+    users: Vec<UserId>,
+    msg: impl Fn(oneshot::Sender<crate::protocol::ops::PresencePush>) -> PresenceMsg,
+    respond: Respond,
+) {
+    let mut answers = Vec::with_capacity(users.len());
+    for user in users {
+        let (tx, rx) = oneshot::channel();
+        node.router.to_presence_here(user, msg(tx));
+        answers.push(rx);
+    }
+    peers.runtime.spawn(async move {
+        let mut out = Vec::with_capacity(answers.len());
+        for answer in answers {
+            out.extend(answer.await);
+        }
+        respond(Said::Presences(out));
+    });
+}
+
+fn request(frame: &[u8]) -> Result<(RoomId, Request), ApiError> {
+    let (_, request) = codec::decode_request(Format::Msgpack, frame).map_err(|(_, error)| error)?;
+    let room = roomlog::room_of(&request).ok_or_else(|| ApiError::new(Code::UnknownOp, "this request is not for a room"))?;
+    Ok((room, request))
+}
+
+fn reply(respond: Respond) -> Reply {
+    Reply::then(move |result| respond(result.map_or_else(Said::Failed, Said::Done)))
+}
+
+/// The shards that a question is about. A request that cannot be read is about none, and refused later.
+fn shards(node: &NodeContext, question: &Question) -> Vec<Shard> {
+    let router = &node.router;
+    match question {
+        Question::Request { frame, .. } => request(frame).map(|(room, _)| router.shard(room)).into_iter().collect(),
+        Question::Create { room, .. } | Question::Admit { room, .. } | Question::Settle { room } => vec![router.shard(*room)],
+        Question::Attach { rooms, .. } => rooms.iter().map(|room| router.shard(*room)).collect(),
+        Question::Presence { user, .. } => vec![router.shard_of_user(*user)],
+        Question::Watch { users, .. } | Question::Look { users } | Question::Online { users } => {
+            users.iter().map(|user| router.shard_of_user(*user)).collect()
+        }
+    }
+}
+
+/// As a message of the node that tells.
+fn message(from: NodeId, what: ToPresence) -> PresenceMsg {
+    match what {
+        ToPresence::Up(Up { session, device, hub, state }) => PresenceMsg::Up { node: from, session, device, hub: hub as usize, state },
+        ToPresence::Down { session } => PresenceMsg::Down { node: from, session },
+        ToPresence::Set { session, state } => PresenceMsg::Set { node: from, session, state },
+        ToPresence::Status(text) => PresenceMsg::Status(text),
+        ToPresence::Watch { watcher, hub } => PresenceMsg::Watch { node: from, watcher, hub: hub as usize, reply: None },
+        ToPresence::Unwatch { watcher, hub } => PresenceMsg::Unwatch { watcher, hub: hub.map(|hub| (from, hub as usize)) },
+        ToPresence::Event(event) => PresenceMsg::Event(event),
+    }
+}
+
+/// A node tells something.
+pub(super) fn told(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, body: &[u8]) {
+    match asks::decode(body) {
+        Ok(word) => word_of(node, peers, from, word),
+        Err(error) => tracing::warn!(%error, node = from.0, "a word of another node"),
+    }
+}
+
+fn word_of(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, word: Word) {
+    if from == peers.me() {
+        return; // what was told everybody
+    }
+    match word {
+        Word::Owned { shard, epoch } => {
+            peers.shared.announced(Shard(shard), from, epoch);
+            node.claims.saw(Shard(shard), epoch);
+            peers.wake();
+        }
+        Word::Released { shard, to, epoch } => {
+            let (shard, to) = (Shard(shard), NodeId(to));
+            peers.shared.released(shard, from, epoch);
+            peers.shared.announced(shard, to, epoch);
+            if to == peers.me() {
+                // The one that gives it may know sooner than the plan here.
+                node.claims.placed(shard, Placed::Mine);
+            }
+            peers.wake();
+        }
+        Word::Follow { rooms, all } => {
+            let elsewhere = peers.elsewhere(node, rooms.iter().map(|room| node.router.shard(*room)));
+            let mine = rooms.into_iter().filter(|room| elsewhere.iter().all(|e| e.shard != node.router.shard(*room).0)).collect();
+            node.router.follow_here(from, mine, all);
+            if !elsewhere.is_empty() {
+                peers.tell(node, from, &Word::Elsewhere { shards: elsewhere, back: Vec::new(), hops: 0 });
+            }
+        }
+        Word::Unfollow { rooms } => node.router.unfollow_here(from, rooms),
+        Word::Heads { heads } => {
+            for (room, head) in heads {
+                node.hubs.dispatch(Envelope::Head { room, head });
+            }
+        }
+        Word::Presence { to, hops } => presence_words(node, peers, from, to, hops),
+        Word::Elsewhere { shards, back, hops } => {
+            peers.corrected(node, from, &shards);
+            peers.again.lock().extend(shards.iter().map(|e| Shard(e.shard)));
+            for (user, what) in back {
+                let owner = peers.owner(node, node.router.shard_of_user(user));
+                if owner == peers.me() {
+                    node.router.to_presence_here(user, message(owner, what));
+                } else if hops < HOPS_MAX {
+                    peers.tell(node, owner, &Word::Presence { to: vec![(user, what)], hops: hops + 1 });
+                }
+            }
+            peers.wake();
+        }
+        Word::Again => peers.tell_again(from),
+        Word::Due { shard, at } => node.pushes.hint(Shard(shard), at),
+    }
+}
+
+fn presence_words(node: &Arc<NodeContext>, peers: &Peers, from: NodeId, to: Vec<(UserId, ToPresence)>, hops: u8) {
+    let elsewhere = peers.elsewhere(node, to.iter().map(|(user, _)| node.router.shard_of_user(*user)));
+    let mut back = Vec::new();
+    for (user, what) in to {
+        let shard = node.router.shard_of_user(user).0;
+        if elsewhere.iter().all(|e| e.shard != shard) {
+            node.router.to_presence_here(user, message(from, what));
+        } else {
+            back.push((user, what));
+        }
+    }
+    if !elsewhere.is_empty() {
+        peers.tell(node, from, &Word::Elsewhere { shards: elsewhere, back, hops });
+    }
+}
+
+impl Peers {
+    /// Those of the shards that are not this node's, each once, and where they are.
+    fn elsewhere(&self, node: &NodeContext, shards: impl IntoIterator<Item = Shard>) -> Vec<Elsewhere> {
+        let mut out: Vec<Elsewhere> = Vec::new();
+        for shard in shards {
+            let owner = self.owner(node, shard);
+            if owner != self.me() && out.iter().all(|known| known.shard != shard.0) {
+                let told = self.shared.look(|view| view.told(shard));
+                let epoch = told.filter(|(_, who)| *who == owner).map_or(0, |(epoch, _)| epoch);
+                out.push(Elsewhere { shard: shard.0, owner: owner.0, epoch });
+            }
+        }
+        out
+    }
+}

@@ -1,0 +1,322 @@
+//! What nodes ask and tell each other: the bodies of [`Envelope::Ask`](super::Envelope::Ask), `Answer` and `Tell`.
+//!
+//! A body is a version and a MessagePack value with named fields; fields that this build does not know are passed over, a kind that it
+//! does not know is an error, which is answered or counted and harms nobody. `tests/golden/asks.hex` holds one of each.
+//! Everything here may be lost on the way: a question is then asked again by who asked, a word is told again (`actors::peers`).
+
+use super::UserEvent;
+use crate::error::{ApiError, Code};
+use crate::protocol::codec::{self, Format};
+use crate::protocol::entry::{Caller, Role};
+use crate::protocol::ids::{DeviceId, MessageId, Millis, RoomId, Seq, UserId};
+use crate::protocol::ops::{Create, PresencePush, PresenceState, Request};
+use crate::protocol::roomlog::Recent;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The version that this build writes and reads.
+pub const VERSION: u8 = 1;
+
+/// What a room answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<RoomId>,
+    /// The entry's seq.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<Seq>,
+    /// Messages up to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n: Option<u64>,
+    /// Its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<MessageId>,
+    /// When it was numbered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Millis>,
+}
+
+impl Answer {
+    /// The answer that names an entry.
+    pub fn entry(entry: &Recent) -> Answer {
+        Answer { room: None, seq: Some(entry.seq), n: Some(entry.n), id: Some(entry.id), at: Some(entry.at) }
+    }
+}
+
+impl From<Answer> for crate::protocol::ops::Ok {
+    fn from(Answer { room, seq, n, id, at }: Answer) -> Self {
+        crate::protocol::ops::Ok { room, seq, n, id, at, ..Default::default() }
+    }
+}
+
+/// How a room stands to a user, for a session that wants to follow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The room.
+    pub room: RoomId,
+    /// The user is a member.
+    pub member: bool,
+    /// The committed head at which that was so.
+    pub head: Seq,
+}
+
+/// A question to the owner of a shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// A request of a user to a room.
+    Request {
+        /// The user.
+        user: UserId,
+        /// On which device.
+        device: DeviceId,
+        /// The request as a frame of the wire, see [`Question::request`].
+        #[serde(with = "serde_bytes")]
+        frame: Vec<u8>,
+        /// Only if this is the room's head.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only_at: Option<Seq>,
+    },
+    /// Creates a room.
+    Create {
+        /// Which.
+        room: RoomId,
+        /// Who.
+        by: UserId,
+        /// What.
+        create: Create,
+    },
+    /// Lets a user in who comes by an invite link.
+    Admit {
+        /// Where.
+        room: RoomId,
+        /// Who.
+        user: UserId,
+        /// Who made the link.
+        by: UserId,
+        /// The role it gives.
+        role: Role,
+    },
+    /// How rooms stand to a user.
+    Attach {
+        /// The user.
+        user: UserId,
+        /// Which rooms.
+        rooms: Vec<RoomId>,
+        /// The node that asks follows them from now on.
+        follow: bool,
+    },
+    /// Waits until what the room has committed is applied.
+    Settle {
+        /// The room.
+        room: RoomId,
+    },
+    /// Something for a user's presence that must arrive.
+    Presence {
+        /// Whose.
+        user: UserId,
+        /// What.
+        what: ToPresence,
+    },
+    /// Begins to watch users.
+    Watch {
+        /// Who watches.
+        watcher: UserId,
+        /// In which hub of the node that asks.
+        hub: u32,
+        /// Whom.
+        users: Vec<UserId>,
+    },
+    /// What users are now.
+    Look {
+        /// Which.
+        users: Vec<UserId>,
+    },
+    /// Which of the users have a connected device.
+    Online {
+        /// Who is asked about.
+        users: Vec<UserId>,
+    },
+}
+
+impl Question {
+    /// A user's request as a question.
+    pub fn request(caller: Caller, request: &Request, only_at: Option<Seq>) -> Question {
+        let frame = codec::encode_request(Format::Msgpack, 1, request);
+        Question::Request { user: caller.user, device: caller.device, frame, only_at }
+    }
+}
+
+/// What is told a user's presence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToPresence {
+    /// A session of the node that tells is connected.
+    Up(Up),
+    /// It is gone.
+    Down {
+        /// Its number at that node.
+        session: u64,
+    },
+    /// It says what its user is.
+    Set {
+        /// Its number at that node.
+        session: u64,
+        /// What.
+        state: PresenceState,
+    },
+    /// The user's status text.
+    Status(String),
+    /// A contact wants to be told.
+    Watch {
+        /// The contact.
+        watcher: UserId,
+        /// In which hub of the node that tells.
+        hub: u32,
+    },
+    /// A contact need not, or must not, be told any more.
+    Unwatch {
+        /// The contact.
+        watcher: UserId,
+        /// In this hub of the node that tells; anywhere when none.
+        hub: Option<u32>,
+    },
+    /// For the user's sessions.
+    Event(#[serde(with = "EventDef")] UserEvent),
+}
+
+/// See [`ToPresence::Up`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Up {
+    /// The session's number at its node.
+    pub session: u64,
+    /// On which device.
+    pub device: DeviceId,
+    /// In which hub of its node.
+    pub hub: u32,
+    /// What its client said its user is.
+    pub state: PresenceState,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "UserEvent", rename_all = "snake_case")]
+enum EventDef {
+    Joined { room: RoomId, seq: Seq },
+    Left { room: RoomId, seq: Seq },
+    Contact { other: UserId },
+}
+
+/// Where a shard is, as far as the node knows that was asked in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// The shard.
+    pub shard: u32,
+    /// Its owner.
+    pub owner: u32,
+    /// The epoch under which that one said so; 0: it is only planned.
+    pub epoch: u64,
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    /// It was done.
+    Done(Answer),
+    /// It was not.
+    Failed(ApiError),
+    /// To [`Question::Attach`].
+    Verdicts(Vec<Verdict>),
+    /// To [`Question::Watch`] and [`Question::Look`].
+    Presences(Vec<PresencePush>),
+    /// To [`Question::Online`].
+    Users(Vec<UserId>),
+    /// Nothing was done: these shards are another's.
+    Elsewhere(Vec<Elsewhere>),
+}
+
+/// What a node tells another and wants no answer to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// The node that tells owns the shard.
+    Owned {
+        /// Which.
+        shard: u32,
+        /// Under which epoch.
+        epoch: u64,
+    },
+    /// The node that tells gave the shard away.
+    Released {
+        /// Which.
+        shard: u32,
+        /// To whom.
+        to: u32,
+        /// The epoch under which it owned it.
+        epoch: u64,
+    },
+    /// The node that tells follows these rooms.
+    Follow {
+        /// Which.
+        rooms: Vec<RoomId>,
+        /// It may have missed anything: it wants to know every head, also of rooms that rest.
+        all: bool,
+    },
+    /// It does not any more.
+    Unfollow {
+        /// Which.
+        rooms: Vec<RoomId>,
+    },
+    /// Committed heads of rooms that the other follows.
+    Heads {
+        /// Room and head.
+        heads: Vec<(RoomId, Seq)>,
+    },
+    /// For presences; `hops`: how often it was sent on.
+    Presence {
+        /// Whose, and what.
+        to: Vec<(UserId, ToPresence)>,
+        /// Not more than a few.
+        hops: u8,
+    },
+    /// Shards of which the other was told something are not its own. `back`: what must be told their owner.
+    Elsewhere {
+        /// Which, and where they are.
+        shards: Vec<Elsewhere>,
+        /// What came to the wrong node.
+        back: Vec<(UserId, ToPresence)>,
+        /// See [`Word::Presence`].
+        hops: u8,
+    },
+    /// Say again whatever the other should know of the node it is said to: what it follows, who is connected.
+    Again,
+    /// Pushes of a shard are due then.
+    Due {
+        /// The shard.
+        shard: u32,
+        /// When.
+        at: Millis,
+    },
+}
+
+/// Writes a body.
+pub fn encode<T: Serialize>(body: &T) -> Bytes {
+    let mut out = Vec::with_capacity(128);
+    out.push(VERSION);
+    // Writing to a Vec cannot fail, and nothing in a body refuses to be written.
+    rmp_serde::encode::write_named(&mut out, body).expect("a body can be encoded");
+    out.into()
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// [`Code::Malformed`]: another version, an unknown kind, or damage.
+pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let malformed = |why: String| ApiError::new(Code::Malformed, format!("what another node said cannot be read: {why}"));
+    let Some((&VERSION, mut rest)) = body.split_first() else { return Err(malformed("another version".into())) };
+    let value = rmp_serde::from_read(&mut rest).map_err(|e| malformed(e.to_string()))?;
+    if rest.is_empty() { Ok(value) } else { Err(malformed(format!("{} bytes behind the value", rest.len()))) }
+}
