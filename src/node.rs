@@ -1,7 +1,8 @@
 //! The composition root: opens the store, starts the actors and the listeners, and stops them in order.
 //!
-//! Starting: secrets, store (which scans before it opens), sequencer, guardians, unapplied rooms, listeners, `node.json`. Stopping (SIGTERM,
-//! SIGINT): not ready, sessions told when to reconnect and closed, rooms passivated with a marker each, listeners, store.
+//! Starting: secrets, store (which scans before it opens), sequencer, guardians, lease (where it is one of several), unapplied rooms,
+//! listeners, `node.json`. Stopping (SIGTERM, SIGINT): not ready, sessions told when to reconnect and closed, rooms passivated with a marker
+//! each, lease given back, listeners, store.
 
 use crate::actors::guardian::{Child, Guardian, GuardianMsg};
 use crate::actors::hub::HubMsg;
@@ -18,9 +19,10 @@ use crate::actors::telling::Telling;
 use crate::actors::unreached::{self, Unreached};
 use crate::actors::webhooks::{self, Hooked};
 use crate::auth::tokens::Tokens;
-use crate::bus::{Envelope, InProcess, UserEvent};
-use crate::cluster::Alone;
+use crate::bus::redis::RedisBus;
+use crate::bus::{Bus, Envelope, InProcess, Inbox, UserEvent};
 use crate::cluster::claims::Claims;
+use crate::cluster::{Alone, Placement};
 use crate::config::{Config, secrets};
 use crate::error::{ApiError, Code};
 use crate::http::socket::Doors;
@@ -48,6 +50,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 mod chores;
 mod demo;
 mod filter;
+mod joined;
+
+use joined::Joined;
 
 /// How a node is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,8 +131,12 @@ async fn live(
 ) -> Result<(), NodeError> {
     outside.webhooks.load().await.map_err(|e| NodeError::Failed(e.to_string()))?;
     let filter = filter::of(&config).map_err(NodeError::Config)?;
-    let node = start_actors(config.clone(), store.clone(), outside.clone(), filter);
-    let port = Arc::new(Port { node: node.clone() });
+    let joined = Joined::of(&config, store.shards())?;
+    let node = start_actors(config.clone(), store.clone(), outside.clone(), filter, joined.as_deref())?;
+    if let Some(joined) = &joined {
+        joined.join(&config).await?;
+    }
+    let port = Arc::new(Port { node: node.clone(), joined: joined.clone() });
     let admin_token = secrets.admin_token.expose().into();
     let tokens = Tokens::of(&secrets.signing, &config.auth).map_err(|e| NodeError::Config(e.to_string()))?;
     let api = Api::new(config.clone(), store.clone(), outside, port, tokens, admin_token).map_err(|e| NodeError::Config(e.to_string()))?;
@@ -165,15 +174,27 @@ async fn live(
 
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("signals"))?;
-    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    let usurped = async {
+        match &joined {
+            Some(joined) => joined.usurped().await,
+            None => std::future::pending().await,
+        }
+    };
+    let stopped = tokio::select! { _ = terminate.recv() => Ok(()), _ = interrupt.recv() => Ok(()), () = usurped => Err(()) };
 
     drain(&node, &doors).await;
+    if let Some(joined) = &joined {
+        joined.leave().await;
+    }
     let _ = tokio::time::timeout(Duration::from_secs(3), server_handle.stop(true)).await;
     let _ = tokio::time::timeout(Duration::from_secs(3), admin_handle.stop(false)).await;
     store.close();
     drop(told);
     tracing::info!("stopped");
-    Ok(())
+    match joined {
+        Some(joined) if stopped.is_err() => Err(joined.taken()),
+        _ => Ok(()),
+    }
 }
 
 /// Without a certificate there is nothing to read again; a terminal that goes away does not end the server all the same.
@@ -183,13 +204,49 @@ async fn ignore(mut hangup: Signal) {
     }
 }
 
-fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside, filter: Option<Arc<dyn Filter>>) -> Arc<NodeContext> {
+/// The bus of a node alone, or of one of several.
+enum Links {
+    Alone(Arc<InProcess>),
+    Joined(Arc<RedisBus>),
+}
+
+impl Links {
+    fn of(config: &Config, joined: Option<&Joined>) -> (Arc<dyn Placement>, Links) {
+        match joined {
+            None => (Arc::new(Alone), Links::Alone(Arc::new(InProcess::new(config.dev.lose_envelopes_every)))),
+            Some(joined) => (Arc::new(joined.shared.clone()), Links::Joined(joined.bus.clone())),
+        }
+    }
+    fn bus(&self) -> Arc<dyn Bus> {
+        match self {
+            Links::Alone(bus) => bus.clone(),
+            Links::Joined(bus) => bus.clone(),
+        }
+    }
+    fn connect(&self, inbox: Inbox) -> Result<(), NodeError> {
+        match self {
+            Links::Alone(bus) => {
+                bus.connect(inbox);
+                Ok(())
+            }
+            Links::Joined(bus) => bus.connect(inbox).map_err(|e| NodeError::Failed(e.to_string())),
+        }
+    }
+}
+
+fn start_actors(
+    config: Arc<Config>,
+    store: Arc<dyn Store>,
+    outside: Outside,
+    filter: Option<Arc<dyn Filter>>,
+    joined: Option<&Joined>,
+) -> Result<Arc<NodeContext>, NodeError> {
     let Outside { outbound, pushes, webhooks } = outside;
-    let bus = Arc::new(InProcess::new(config.dev.lose_envelopes_every));
+    let (placement, links) = Links::of(&config, joined);
     let node = Arc::new(NodeContext {
-        claims: Claims::new(store.clone(), Arc::new(Alone)),
-        placement: Arc::new(Alone),
-        bus: bus.clone(),
+        claims: Claims::new(store.clone(), placement.clone()),
+        placement,
+        bus: links.bus(),
         router: Router::new(store.shards()),
         ids: IdSource::default(),
         hubs: Hubs::default(),
@@ -204,7 +261,7 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside, fi
         config: config.clone(),
         store: store.clone(),
     });
-    bus.connect(peers::join(&node, None));
+    links.connect(peers::join(&node, joined.map(|joined| joined.shared.clone())))?;
     let _ = node.consequences.set(vec![Arc::new(Telling), Arc::new(Hooked)]);
     webhooks::Sender::launch(&Arbiter::new().handle(), node.clone());
     Sequencer::launch(&Arbiter::new().handle(), store, &node.ids);
@@ -220,7 +277,7 @@ fn start_actors(config: Arc<Config>, store: Arc<dyn Store>, outside: Outside, fi
         push_worker::launch(&thread, node.clone(), index);
     }
     node.router.start((0..threads).map(|_| Guardian::launch(&Arbiter::new().handle(), node.clone())).collect());
-    node
+    Ok(node)
 }
 
 /// Starts the rooms whose last entries were not applied when the process ended; they redo them from the log.
@@ -283,6 +340,7 @@ impl Drop for NodeFile {
 /// What the HTTP API asks of the actors.
 struct Port {
     node: Arc<NodeContext>,
+    joined: Option<Arc<Joined>>,
 }
 
 #[async_trait]
@@ -328,7 +386,8 @@ impl NodePort for Port {
     }
     fn status(&self) -> NodeStatus {
         // What the store says of itself is read by who asks for health, each in the words meant for them.
-        NodeStatus { draining: self.node.draining.load(Ordering::Relaxed), ready: Ok(()) }
+        let warnings = self.joined.as_ref().map(|joined| joined.warnings()).unwrap_or_default();
+        NodeStatus { draining: self.node.draining.load(Ordering::Relaxed), ready: Ok(()), warnings }
     }
     fn fault(&self, actor: &str, id: u64) -> bool {
         match actor {

@@ -91,10 +91,10 @@ pub fn join(node: &Arc<NodeContext>, shared: Option<Shared>) -> Inbox {
         let peers = Arc::new(Peers::new(node, shared.clone()));
         node.router.join(node, peers.clone());
         let listening = Arc::downgrade(node);
-        shared.listen(Box::new(move |event| {
+        shared.listen(Arc::new(move |event| {
             if let Some(node) = listening.upgrade() {
                 let _runtime = peers.runtime.enter();
-                peers.changed(&node, event);
+                peers.changed(&node, event.clone());
             }
         }));
     }

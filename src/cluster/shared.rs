@@ -1,21 +1,21 @@
-//! The [`View`] that all actors of a node share: one lock, and a listener that carries out what follows from what is learnt.
+//! The [`View`] that all actors of a node share: one lock, and listeners that carry out what follows from what is learnt.
 
 use super::membership::{Lease, Listing};
 use super::view::{Event, View};
 use super::{Mono, NodeId, Placement};
 use crate::protocol::ids::Shard;
 use parking_lot::Mutex;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Who is told what follows. Called without the lock: it may look at the view.
-pub type Listener = Box<dyn Fn(Event) + Send + Sync>;
+pub type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
 
 struct Inner {
     me: NodeId,
     started: Instant,
     view: Mutex<View>,
-    listener: OnceLock<Listener>,
+    listeners: Mutex<Vec<Listener>>,
 }
 
 /// See the module. Clones share it.
@@ -25,12 +25,12 @@ pub struct Shared(Arc<Inner>);
 impl Shared {
     /// Shares a view.
     pub fn new(view: View) -> Shared {
-        Shared(Arc::new(Inner { me: view.me(), started: Instant::now(), view: Mutex::new(view), listener: OnceLock::new() }))
+        Shared(Arc::new(Inner { me: view.me(), started: Instant::now(), view: Mutex::new(view), listeners: Mutex::default() }))
     }
 
-    /// Who is told. The first call counts; what happens before it is not told.
+    /// Who is told, after those who listen already; what happens before it is not told.
     pub fn listen(&self, listener: Listener) {
-        let _ = self.0.listener.set(listener);
+        self.0.listeners.lock().push(listener);
     }
 
     /// The time that the view goes by.
@@ -81,8 +81,12 @@ impl Shared {
 
     fn change(&self, change: impl FnOnce(&mut View) -> Vec<Event>) {
         let events = change(&mut self.0.view.lock());
-        if let Some(listener) = self.0.listener.get() {
-            events.into_iter().for_each(listener);
+        if events.is_empty() {
+            return;
+        }
+        let listeners = self.0.listeners.lock().clone();
+        for event in &events {
+            listeners.iter().for_each(|listener| listener(event));
         }
     }
 }

@@ -114,6 +114,8 @@ impl Config {
         );
         let weak = self.auth.argon2_memory_kib < 19_456 || self.auth.argon2_passes < 2;
         f.unless(!weak, "auth.argon2_memory_kib", "passwords are hashed with less than 19456 KiB and 2 passes, which is quick to guess");
+        let shared = "the log of this node is its own alone, in storage.data_dir: other nodes of the cluster do not see its rooms";
+        f.unless(!self.redis.is_on(), "redis.url", shared);
         let clear = self.redis.urls().any(|url| url.starts_with("redis:")) && !self.redis.password.is_empty();
         f.unless(!clear, "redis.url", "the password, and what nodes tell each other, go to Redis in the clear");
         let ranges = self.outbound.allowed_ranges.is_empty();

@@ -16,9 +16,12 @@ struct Readiness {
     ready: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
-/// `GET /readyz` for operators: 503 with reasons while the node drains or its log cannot be written.
+/// `GET /readyz` for operators: 503 with reasons while the node drains or its log cannot be written. Redis that does not answer is a warning:
+/// the node goes on with the rooms it owns, and no other node has it better.
 pub async fn readyz(api: web::Data<Api>) -> HttpResponse {
     let log = |why: String| format!("the log cannot be written: {why}");
     answer(readiness(&api, log))
@@ -36,7 +39,7 @@ fn readiness(api: &Api, log: impl Fn(String) -> String) -> Readiness {
     reasons.extend(status.ready.err().into_iter().flatten());
     let ready = reasons.is_empty();
     metrics().node_ready.set(i64::from(ready));
-    Readiness { ready, reasons }
+    Readiness { ready, reasons, warnings: status.warnings }
 }
 
 fn answer(readiness: Readiness) -> HttpResponse {

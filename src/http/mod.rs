@@ -125,6 +125,8 @@ pub struct NodeStatus {
     pub draining: bool,
     /// Or why it should get no traffic.
     pub ready: Result<(), Vec<String>>,
+    /// What is wrong around it, and would be with every other node too: no reason to send traffic elsewhere.
+    pub warnings: Vec<String>,
 }
 
 /// What the HTTP API asks of the node behind it.

@@ -50,7 +50,7 @@ impl NodePort for FakeNode {
         Err(ApiError::new(Code::UnknownOp, request.op()))
     }
     fn status(&self) -> NodeStatus {
-        self.status.lock().clone().unwrap_or(NodeStatus { draining: false, ready: Ok(()) })
+        self.status.lock().clone().unwrap_or(NodeStatus { draining: false, ready: Ok(()), warnings: Vec::new() })
     }
     fn fault(&self, actor: &str, id: u64) -> bool {
         actor == "room" && id == 7
@@ -509,12 +509,17 @@ async fn health_says_why_and_metrics_are_for_operators() {
     assert!(
         front.header("content-security-policy").starts_with("default-src 'none'") && !front.body.as_str().unwrap().contains("<script>")
     );
-    *w.node.status.lock() = Some(NodeStatus { draining: true, ready: Err(vec!["the sequencer has no worker id".into()]) });
+    *w.node.status.lock() =
+        Some(NodeStatus { draining: true, ready: Err(vec!["the sequencer has no worker id".into()]), warnings: Vec::new() });
     for reply in [call(&app, request("GET", "/readyz")).await, call(&admin, request("GET", "/readyz")).await] {
         assert_eq!(reply.status, 503);
         assert_eq!(reply.body, json!({"ready": false, "reasons": ["draining", "the sequencer has no worker id"]}));
     }
     assert_eq!(call(&app, request("GET", "/livez")).await.status, 200, "draining is not dying");
+    *w.node.status.lock() = Some(NodeStatus { draining: false, ready: Ok(()), warnings: vec!["Redis does not answer".into()] });
+    let warned = call(&app, request("GET", "/readyz")).await;
+    assert_eq!((warned.status, warned.body), (200, json!({"ready": true, "warnings": ["Redis does not answer"]})));
+    *w.node.status.lock() = Some(NodeStatus { draining: true, ready: Ok(()), warnings: Vec::new() });
     let metrics = call(&admin, request("GET", "/metrics")).await;
     assert_eq!((metrics.status, metrics.header("content-type")), (200, crate::telemetry::CONTENT_TYPE));
     let text = metrics.body.as_str().unwrap();

@@ -13,6 +13,7 @@ mod house_docs;
 mod idempotency;
 mod identity;
 mod limits;
+mod links;
 mod matrix;
 mod moderation;
 mod powercut_store;

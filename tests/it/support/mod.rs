@@ -9,6 +9,7 @@ mod client;
 mod node;
 mod raw;
 mod receiver;
+pub mod redis;
 pub mod vendor;
 
 pub use client::{TestClient, judge};
