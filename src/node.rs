@@ -94,6 +94,7 @@ fn failed(what: &str) -> impl FnOnce(std::io::Error) -> NodeError + '_ {
 /// # Errors
 /// When it cannot start; a node that runs does not end by itself.
 pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
+    crate::clock::set_offset_ms(config.dev.clock_offset_ms);
     telemetry::init_logging(&config.log).map_err(|e| NodeError::Config(e.to_string()))?;
     raise_descriptor_limit();
     let secrets = secrets::load_or_make(&config.storage.data_dir, &config.auth).map_err(|e| NodeError::Config(e.to_string()))?;

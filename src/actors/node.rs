@@ -11,7 +11,7 @@ use crate::cluster::claims::Claims;
 use crate::cluster::{NodeId, Placement};
 use crate::config::Config;
 use crate::outbound::Outbound;
-use crate::protocol::ids::{Millis, RoomId};
+use crate::protocol::ids::RoomId;
 use crate::push::Pushes;
 use crate::storage::Store;
 use crate::webhooks::Webhooks;
@@ -19,7 +19,6 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// See the module.
 pub struct NodeContext {
@@ -68,10 +67,7 @@ impl NodeContext {
     }
 }
 
-/// The wall clock, for people. Orders nothing.
-pub fn now_ms() -> Millis {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as Millis)
-}
+pub use crate::clock::now_ms;
 
 const INTEREST_SHARDS: usize = 16;
 

@@ -207,7 +207,8 @@ impl Slot {
     /// A slot that may issue ids greater than `floor` with a time before `until`.
     pub fn new(number: u16, token: u128, until: Millis, floor: u64) -> Slot {
         // The crate shifts the time by the epoch and does not check ranges: both parts are below 32 here.
-        let epoch = UNIX_EPOCH + Duration::from_millis(EPOCH_MS);
+        // It looks at the system's clock itself; what ours is off by is taken from the epoch.
+        let epoch = UNIX_EPOCH + Duration::from_millis(EPOCH_MS.saturating_add_signed(-crate::clock::offset_ms()));
         let generator = SnowflakeIdGenerator::with_epoch(i32::from(number >> 5), i32::from(number & 31), epoch);
         Slot { number, token, until, generator, last: floor }
     }

@@ -7,9 +7,7 @@
 //! told of a revocation by [`sessions::Announce`].
 
 use crate::error::{ApiError, Code};
-use crate::protocol::ids::Millis;
 use crate::storage::StorageError;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub mod accounts;
 pub mod bans;
@@ -31,10 +29,7 @@ pub mod tokens;
 pub mod totp;
 pub mod verifier;
 
-/// The wall clock.
-pub fn now() -> Millis {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as Millis)
-}
+pub use crate::clock::now_ms as now;
 
 /// A store's failure as clients get it. What is the server's own fault is logged here, once, and not described to them.
 pub fn failed(error: StorageError) -> ApiError {

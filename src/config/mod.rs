@@ -452,6 +452,8 @@ section! {
         faults: bool = false,
         /// Lose every n-th envelope of entries between rooms and hubs (which must then backfill); 0: none.
         lose_envelopes_every: u64 = 0,
+        /// Milliseconds by which this node's wall clock is made wrong; may be negative.
+        clock_offset_ms: i64 = 0,
         /// Directory to serve the web app from, instead of the one in the binary; empty: the one in the binary.
         app_dir: PathBuf = PathBuf::new(),
     }

@@ -86,6 +86,7 @@ impl Config {
         let mut f = Found::default();
         f.unless(!self.dev.echo, "dev.echo", "anybody may use /v1/echo without a token; for tests only");
         f.unless(!self.dev.faults, "dev.faults", "the admin listener can cause faults; for tests only");
+        f.unless(self.dev.clock_offset_ms == 0, "dev.clock_offset_ms", "the clock of this node is made wrong; for tests only");
         f.unless(
             self.admin.listen.ip().is_loopback(),
             "admin.listen",

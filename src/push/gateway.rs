@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The device's token is over. Not 404: the gateway has one address for all devices, and when that is wrong, every answer is a 404.
 pub(super) const OVER: &[u16] = &[410];
@@ -41,7 +40,7 @@ impl Gateway {
         let payload: Value = serde_json::from_slice(&push.payload).map_err(|e| e.to_string())?;
         let body = Body { token, ttl_s: push.ttl_s, urgent: push.urgent, push: payload };
         let body = serde_json::to_vec(&body).map_err(|e| e.to_string())?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let now = crate::clock::now_ms() / 1000;
         let signature = outbound::sign([self.secret.as_str()], now, &body);
         let mut headers = HeaderMap::new();
         let value = |text: &str| HeaderValue::from_str(text).map_err(|_| "a header field cannot be written".to_owned());

@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::collections::HashMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use url::Url;
 use web_push_native::p256::SecretKey;
 use web_push_native::p256::elliptic_curve::sec1::ToEncodedPoint;
@@ -77,7 +77,7 @@ impl Key {
         {
             return Ok(text.clone());
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let now = crate::clock::now_ms() / 1000;
         let claims = Claims { aud: &origin, exp: now + TOKEN_TTL.as_secs(), sub: self.contact.as_deref() };
         let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.signing);
         let token = token.map_err(|e| KeyError::Signing(e.to_string()))?;
@@ -120,7 +120,7 @@ mod tests {
             rules.set_audience(&[origin]);
             let claims = jsonwebtoken::decode::<Value>(token, verifier.as_ref().unwrap(), &rules).unwrap().claims;
             assert_eq!(claims["sub"], "mailto:ops@example.org");
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+            let now = crate::clock::now_ms() / 1000;
             assert!((now + 1..=now + 24 * 3600).contains(&claims["exp"].as_u64().unwrap()));
             assert_eq!(key.authorization(&endpoint.parse().unwrap()).unwrap(), text, "it is used again");
         }
