@@ -304,7 +304,11 @@ impl Peers {
 
     /// Gives up what a node was asked that will not answer.
     fn give_up(&self, on: NodeId) {
-        let over: Vec<Open> = self.table.lock().open.extract_if(.., |_, open| open.to == on).map(|(_, open)| open).collect();
+        let over: Vec<Open> = {
+            let mut table = self.table.lock();
+            let numbers: Vec<u64> = table.open.iter().filter(|(_, open)| open.to == on).map(|(number, _)| *number).collect();
+            numbers.iter().filter_map(|number| table.open.remove(number)).collect()
+        };
         over.into_iter().for_each(|open| (open.then)(Err(unavailable())));
     }
 

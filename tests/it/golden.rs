@@ -3,14 +3,18 @@
 //! `tests/golden/{requests,pushes}.jsonl` holds a frame a line, `….msgpack.hex` the same frames on the same lines.
 //! To add one: write its JSON line, run this test, and put the line it prints into the other file.
 
+use bytes::Bytes;
+use hubbub::bus::{Envelope, Framed, UserEvent, wire};
+use hubbub::cluster::NodeId;
 use hubbub::error::Code;
 use hubbub::protocol::close::{self, Next, next};
 use hubbub::protocol::codec::{Format, decode_push, decode_request, encode_entry, encode_push, encode_request};
-use hubbub::protocol::ids::{Epoch, RoomId};
+use hubbub::protocol::ids::{DeviceId, Epoch, RoomId, UserId};
 use hubbub::protocol::ops::{Push, Request};
 use hubbub::storage::{LogRow, record};
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -98,6 +102,54 @@ fn a_stored_record_is_written_and_read_as_it_always_was() {
     let (room, read) = record::decode_row(&golden[0], &golden[1]).unwrap();
     assert_eq!((room, &read), (RoomId(5), &row));
     assert_eq!(record::decode_entry(&read.payload).unwrap(), entry);
+}
+
+/// One of each kind of what nodes send each other.
+fn envelopes() -> Vec<(&'static str, Envelope)> {
+    let push = |op: &str| {
+        let (json, _) = frames("pushes").into_iter().find(|(json, _)| json.starts_with(&format!(r#"{{"op":"{op}""#))).unwrap();
+        decode_push(Format::Json, json.as_bytes()).unwrap()
+    };
+    let framed = |op: &str| Arc::new(Framed::new(push(op)));
+    let Push::Entry(entry) = push("entry") else { panic!("not an entry") };
+    let (room, user) = (RoomId(5), UserId(3));
+    let body = Bytes::from_static(b"\x01body");
+    vec![
+        ("entries", Envelope::Entries { room, entries: Arc::new([Arc::new(Framed::new(Arc::new(entry)))]) }),
+        ("head", Envelope::Head { room, head: 7 }),
+        ("ephemeral", Envelope::Ephemeral { room, except: Some(user), push: framed("typing") }),
+        ("ephemeral", Envelope::Ephemeral { room, except: None, push: framed("typing") }),
+        ("user", Envelope::User { user, event: UserEvent::Joined { room, seq: 7 } }),
+        ("user", Envelope::User { user, event: UserEvent::Left { room, seq: 8 } }),
+        ("user", Envelope::User { user, event: UserEvent::Contact { other: UserId(4) } }),
+        ("presence", Envelope::Presence { watchers: Arc::new([user, UserId(4)]), push: framed("presence") }),
+        ("presence_lost", Envelope::PresenceLost { user }),
+        ("revoked", Envelope::Revoked { user, device: Some(DeviceId(9)) }),
+        ("revoked", Envelope::Revoked { user, device: None }),
+        ("ask", Envelope::Ask { id: 300, wait_ms: 2_000, body: body.clone() }),
+        ("answer", Envelope::Answer { id: 300, body: body.clone() }),
+        ("tell", Envelope::Tell { body }),
+    ]
+}
+
+/// Nodes of two versions speak with each other while a cluster is upgraded.
+#[test]
+fn every_envelope_between_nodes_is_written_and_read_as_it_always_was() {
+    let named: Vec<(&str, Bytes)> = envelopes().iter().map(|(name, envelope)| (*name, wire::pack(envelope).remove(0))).collect();
+    let all: Vec<Bytes> = named.iter().map(|(_, bytes)| bytes.clone()).collect();
+    let head = wire::Head { from: NodeId(1), life: 0x0123_4567_89ab_cdef, first: 70_000 };
+    let batch = ("batch", Bytes::from(wire::batch(head, &all[1..3])));
+    let lines: Vec<String> = named.iter().chain([&batch]).map(|(name, bytes)| format!("{name} {}", hex::encode(bytes))).collect();
+    let golden = read("tests/golden/bus.hex");
+    let golden: Vec<&str> = golden.lines().filter(|l| !l.starts_with('#')).collect();
+    assert_eq!(lines, golden, "tests/golden/bus.hex should read:\n{}", lines.join("\n"));
+    let bytes = |line: &str| Bytes::from(hex::decode(line.split(' ').nth(1).unwrap()).unwrap());
+    let (last, golden) = golden.split_last().unwrap();
+    for line in golden {
+        let envelope = wire::unpack(&bytes(line)).unwrap().unwrap_or_else(|| panic!("passed over: {line}"));
+        assert_eq!(wire::pack(&envelope), [bytes(line)], "{line}");
+    }
+    assert_eq!(wire::open(&bytes(last)), Ok((head, all[1..3].to_vec())));
 }
 
 #[test]

@@ -190,27 +190,29 @@ impl Connection {
         cmd
     }
 
-    /// Sends commands at once, in their order where they go to one server; gives each one's answer.
+    /// Sends commands at once, in their order where they go to one server; gives each one's answer where it is a number, else 1.
     ///
     /// # Errors
     /// When one of them failed, or was not answered in time: any of them may have been carried out.
     pub async fn all(&mut self, commands: Vec<Cmd>) -> RedisResult<Vec<i64>> {
-        match self {
+        let answers: Vec<Value> = match self {
             Connection::One(one) => {
                 let mut pipeline = Pipeline::with_capacity(commands.len());
                 for command in commands {
                     pipeline.add_command(command);
                 }
-                pipeline.query_async(one).await
+                pipeline.query_async(one).await?
             }
             Connection::Cluster(cluster) => {
                 let each = commands.into_iter().map(|command| {
                     let mut cluster = cluster.clone();
                     async move { command.query_async(&mut cluster).await }
                 });
-                futures_util::future::try_join_all(each).await
+                futures_util::future::try_join_all(each).await?
             }
-        }
+        };
+        let number = |answer| if let Value::Int(number) = answer { number } else { 1 };
+        Ok(answers.into_iter().map(number).collect())
     }
 }
 

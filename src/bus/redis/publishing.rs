@@ -7,18 +7,20 @@ use super::connect::{Connection, Pause};
 use super::{Inner, rest, stopped};
 use crate::cluster::NodeId;
 use crate::telemetry::metrics;
-use ::redis::RedisResult;
+use ::redis::{Cmd, ErrorKind, PushInfo, PushKind, RedisResult};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Pipelines under way: enough that a batch need not wait for the answer to the one before.
 const UNDER_WAY_MAX: usize = 4;
 /// How often it is said how far the numbers go.
 const POSITION_EVERY: Duration = Duration::from_secs(1);
 
+/// To whom how many envelopes went, and how many heard each.
 type Answers = (Vec<(NodeId, u64)>, RedisResult<Vec<i64>>);
 type Sending = Pin<Box<dyn Future<Output = Answers> + Send>>;
 
@@ -28,8 +30,8 @@ pub(super) async fn run(inner: Arc<Inner>) {
     loop {
         let result = tokio::select! {
             () = stopped(&mut stop) => return,
-            connected = inner.connector.connect(None) => match connected {
-                Ok(connection) => publish(&inner, connection, &mut pause, &mut quiet).await,
+            connected = connect(&inner) => match connected {
+                Ok((connection, gone)) => publish(&inner, connection, &gone, &mut pause, &mut quiet).await,
                 Err(error) => Err(error),
             },
         };
@@ -46,15 +48,26 @@ pub(super) async fn run(inner: Arc<Inner>) {
     }
 }
 
+/// A connection, and what says that it is gone, so that nothing is published into it.
+async fn connect(inner: &Inner) -> RedisResult<(Connection, Arc<Notify>)> {
+    let gone = Arc::new(Notify::new());
+    let told = gone.clone();
+    let pushes = move |info: PushInfo| {
+        if info.kind == PushKind::Disconnection {
+            told.notify_one();
+        }
+    };
+    Ok((inner.connector.connect(Some(Arc::new(pushes))).await?, gone))
+}
+
 /// Publishes until it fails; without error when the bus stops.
-async fn publish(inner: &Inner, connection: Connection, pause: &mut Pause, quiet: &mut bool) -> RedisResult<()> {
+async fn publish(inner: &Inner, connection: Connection, gone: &Notify, pause: &mut Pause, quiet: &mut bool) -> RedisResult<()> {
     let mut stop = inner.stop.subscribe();
     let mut under_way: FuturesUnordered<Sending> = FuturesUnordered::new();
     let mut position = tokio::time::interval(POSITION_EVERY);
     position.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The first word to Redis shows whether it takes any.
-    let mut probe = connection.clone();
-    ::redis::cmd("PING").query_async::<::redis::Value>(&mut probe).await?;
+    connection.clone().all(vec![::redis::cmd("PING")]).await?;
     pause.over();
     inner.is_now(&inner.publishes, true);
     if std::mem::take(quiet) {
@@ -68,10 +81,14 @@ async fn publish(inner: &Inner, connection: Connection, pause: &mut Pause, quiet
                 continue;
             }
             () = stopped(&mut stop) => break,
+            () = gone.notified() => return Err((ErrorKind::Io, "the connection ended").into()),
             _ = position.tick(), if under_way.len() < UNDER_WAY_MAX => true,
             () = inner.wake.notified(), if under_way.len() < UNDER_WAY_MAX => false,
         };
-        if let Some(mut sending) = next(inner, &connection, tell) {
+        let sending = next(inner, &connection, tell);
+        // Who has nothing to say asks all the same: so it is known whether Redis still answers.
+        let idle = || (tell && under_way.is_empty()).then(|| send(&connection, Vec::new(), vec![::redis::cmd("PING")]));
+        if let Some(mut sending) = sending.or_else(idle) {
             // Polled at once: so batches are handed to the connection in their order.
             match futures_util::poll!(sending.as_mut()) {
                 std::task::Poll::Ready(answers) => settle(inner, answers)?,
@@ -98,11 +115,15 @@ fn next(inner: &Inner, connection: &Connection, tell: bool) -> Option<Sending> {
         targets.push((node, leaving.all.len() as u64));
     }
     metrics().bus_batches_total.inc_by(commands.len() as u64);
+    Some(send(connection, targets, commands))
+}
+
+fn send(connection: &Connection, targets: Vec<(NodeId, u64)>, commands: Vec<Cmd>) -> Sending {
     let mut connection = connection.clone();
-    Some(Box::pin(async move {
+    Box::pin(async move {
         let answers = connection.all(commands).await;
         (targets, answers)
-    }))
+    })
 }
 
 fn unsent(count: u64) {
