@@ -34,7 +34,7 @@ use bytes::BytesMut;
 use futures_util::{SinkExt, StreamExt};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -302,7 +302,7 @@ impl TestNode {
             Session::open(Box::new(its), BytesMut::new(), opening);
         });
         let socket = WebSocketStream::from_raw_socket(mine, protocol::Role::Client, None).await;
-        let mut client = Client { socket, pushes: Vec::new() };
+        let mut client = Client { socket, pushes: Vec::new(), texts: VecDeque::new() };
         client.send(json!({"op": "auth", "ref": 1, "token": user.0.to_string()})).await;
         client.push("hello").await;
         client.send(json!({"op": "resume", "ref": 2, "rooms": [], "last": true})).await;
@@ -347,6 +347,7 @@ pub struct Client {
     socket: WebSocketStream<DuplexStream>,
     /// All that came.
     pub pushes: Vec<Value>,
+    texts: VecDeque<String>,
 }
 
 impl Client {
@@ -375,10 +376,17 @@ impl Client {
     pub async fn push(&mut self, op: &str) -> Value {
         self.until(op, |push| push["op"] == op).await
     }
-    /// The text of the next message.
+    /// The text of the next message, whether it comes alone or in a catch-up.
     pub async fn text(&mut self) -> String {
-        let entry = self.until("message", |push| push["op"] == "entry" && push["kind"] == "message").await;
-        entry["text"].as_str().unwrap_or_default().to_owned()
+        loop {
+            if let Some(text) = self.texts.pop_front() {
+                return text;
+            }
+            let push = self.until("message", |push| push["op"] == "entry" || push["op"] == "entries").await;
+            let entries = push["entries"].as_array().cloned().unwrap_or_else(|| vec![push]);
+            let texts = entries.iter().filter_map(|entry| entry["body"]["message"]["text"].as_str());
+            self.texts.extend(texts.map(str::to_owned));
+        }
     }
     /// The state of a user, the next time it is told.
     pub async fn presence(&mut self, of: UserId) -> String {
