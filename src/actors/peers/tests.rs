@@ -1,0 +1,256 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::protocol::ops::Request;
+use world::{World, message, until};
+
+mod world;
+
+const ANN: UserId = UserId(7);
+const BEN: UserId = UserId(8);
+
+#[actix::test]
+async fn a_request_reaches_the_rooms_owner_on_another_node_and_its_entry_a_session_on_a_third() {
+    let world = World::of(3).await;
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let mut ben = world.node(3).session(BEN).await;
+    for n in 0..20 {
+        let answer = world.node(1).say(ANN, room, &format!("hello {n}")).await;
+        assert_eq!(answer.seq, Some(n + 2), "answered by the owner with the entry's seq");
+        assert_eq!(ben.text().await, format!("hello {n}"));
+    }
+    assert!(world.node(2).context.claims.owned(world.node(2).context.router.shard(room)).is_some());
+    assert_eq!(world.node(1).context.claims.owned_shards() + world.node(3).context.claims.owned_shards(), 0, "nobody else took it");
+}
+
+#[actix::test]
+async fn a_resend_over_another_node_gets_the_first_answer() {
+    let world = World::of(3).await;
+    let room = world.room_at(3);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let request = Request::Send(message(room, "once"));
+    let first = world.node(1).once(ANN, request.clone()).await.unwrap();
+    assert_eq!(world.node(2).once(ANN, request.clone()).await.unwrap(), first);
+    assert_eq!(world.node(3).once(ANN, request).await.unwrap(), first);
+}
+
+#[actix::test]
+async fn a_lost_answer_is_a_retriable_error_within_seconds_and_the_same_request_settles_it() {
+    let world = World::of(2).await;
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let request = Request::Send(message(room, "once"));
+    world.net.lose(|_, _, envelope| matches!(envelope, Envelope::Answer { .. }));
+    let began = Instant::now();
+    let error = world.node(1).once(ANN, request.clone()).await.unwrap_err();
+    assert_eq!(error.code, Code::Unavailable);
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    world.net.lose(|_, _, _| false);
+    assert_eq!(world.node(1).once(ANN, request).await.unwrap().seq, Some(2), "it was stored the first time");
+}
+
+#[actix::test]
+async fn entries_that_the_bus_loses_are_backfilled() {
+    let world = World::of(3).await;
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let mut ben = world.node(3).session(BEN).await;
+    let mut n = 0;
+    world.net.lose(move |_, _, envelope| {
+        n += u32::from(matches!(envelope, Envelope::Entries { .. }));
+        matches!(envelope, Envelope::Entries { .. }) && n % 3 != 0
+    });
+    for n in 0..30 {
+        world.node(1).say(ANN, room, &n.to_string()).await;
+    }
+    for n in 0..30 {
+        assert_eq!(ben.text().await, n.to_string());
+    }
+}
+
+#[actix::test]
+async fn an_entry_that_was_lost_silently_in_a_quiet_room_is_noticed_within_seconds() {
+    let world = World::of(2).await;
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let mut ben = world.node(1).session(BEN).await;
+    world.net.silently(true);
+    world.net.lose(|_, _, envelope| matches!(envelope, Envelope::Entries { .. } | Envelope::Head { .. }));
+    world.node(2).say(ANN, room, "can you hear me").await;
+    let began = Instant::now();
+    assert_eq!(ben.text().await, "can you hear me");
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
+#[actix::test]
+async fn a_room_whose_owner_changes_loses_nothing_and_is_followed_at_the_new_one() {
+    let world = World::of(3).await;
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let mut ben = world.node(3).session(BEN).await;
+    for n in 0..60 {
+        if n == 20 {
+            world.weigh(2, 0);
+        }
+        if n == 40 {
+            world.weigh(2, 100);
+        }
+        world.node(1).say(ANN, room, &n.to_string()).await;
+    }
+    for n in 0..60 {
+        assert_eq!(ben.text().await, n.to_string());
+    }
+    until("the shard is back", async || world.node(2).context.claims.owned_shards() > 0).await;
+}
+
+#[actix::test]
+async fn the_death_of_a_rooms_owner_loses_nothing_that_was_acknowledged() {
+    let world = World::of(3).await;
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let mut ben = world.node(3).session(BEN).await;
+    for n in 0..40 {
+        if n == 20 {
+            // What it sent last has not arrived.
+            world.net.cut(NodeId(2), NodeId(3), true);
+        }
+        if n == 23 {
+            world.kill(2);
+        }
+        world.node(1).say(ANN, room, &n.to_string()).await;
+    }
+    for n in 0..40 {
+        assert_eq!(ben.text().await, n.to_string());
+    }
+}
+
+#[actix::test]
+async fn who_dies_with_entries_that_nobody_was_told_of_is_found_out_by_the_new_owner() {
+    let world = World::of(3).await;
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let mut ben = world.node(3).session(BEN).await;
+    world.node(1).say(ANN, room, "heard").await;
+    assert_eq!(ben.text().await, "heard");
+    world.net.cut(NodeId(2), NodeId(3), true);
+    world.node(1).say(ANN, room, "unheard").await;
+    world.kill(2);
+    // Nobody asks anything of the room any more.
+    assert_eq!(ben.text().await, "unheard");
+}
+
+#[actix::test]
+async fn a_node_that_is_asked_about_a_shard_of_another_says_whose_it_is() {
+    let world = World::of(3).await;
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let (asker, shard) = (world.node(1), world.node(1).context.router.shard(room));
+    assert!(asker.shared.announced(shard, NodeId(3), 1_000), "a wrong word with a high epoch");
+    let before = Instant::now();
+    assert_eq!(asker.once(ANN, Request::Send(message(room, "where are you"))).await.unwrap().seq, Some(2));
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+    assert_eq!(asker.shared.owner(shard), NodeId(2));
+}
+
+#[actix::test]
+async fn a_session_learns_of_a_room_that_its_user_is_brought_into_over_three_nodes() {
+    let world = World::of(3).await;
+    // The room at one node, the user's presence at a second, the session at a third.
+    let (room, cid) = (world.room_at(1), world.users_at(2).next().unwrap());
+    let mut cid = (cid, world.node(3).session(cid).await);
+    world.node(3).create(room, &[ANN, cid.0]).await;
+    cid.1.until("the room", |push| push["op"] == "room" && push["room"] == room.0.to_string() && push["standing"] == "joined").await;
+    world.node(2).say(ANN, room, "welcome").await;
+    assert_eq!(cid.1.text().await, "welcome");
+}
+
+#[actix::test]
+async fn a_user_with_devices_at_three_nodes_goes_offline_once_when_the_last_is_gone() {
+    let world = World::of(3).await;
+    let (user, watcher) = (world.users_at(1).next().unwrap(), world.users_at(1).nth(1).unwrap());
+    world.befriend(user, watcher).await;
+    let mut watching = world.node(2).session(watcher).await;
+    let first = world.node(1).session(user).await;
+    assert_eq!(watching.presence(user).await, "online");
+    let (second, third) = (world.node(2).session(user).await, world.node(3).session(user).await);
+    drop(first);
+    drop(second);
+    watching.quiet(1_500, |push| push["op"] == "presence").await;
+    world.kill(3);
+    assert_eq!(watching.presence(user).await, "offline");
+    watching.quiet(1_500, |push| push["op"] == "presence").await;
+    drop(third);
+}
+
+#[actix::test]
+async fn the_death_of_who_keeps_a_presence_is_noticed_by_nobody_who_is_connected_elsewhere() {
+    let world = World::of(3).await;
+    let (user, watcher) = (world.users_at(2).next().unwrap(), world.users_at(2).nth(1).unwrap());
+    world.befriend(user, watcher).await;
+    let mut watching = world.node(1).session(watcher).await;
+    let session = world.node(3).session(user).await;
+    assert_eq!(watching.presence(user).await, "online");
+    world.kill(2);
+    watching.quiet(2_500, |push| push["op"] == "presence" && push["state"] == "offline").await;
+    assert_eq!(world.node(1).context.router.online(&[user, watcher]).await.len(), 2);
+    assert_eq!(world.node(3).context.router.presences(&[user]).await[0].state, crate::protocol::ops::PresenceState::Online);
+    drop(session);
+    assert_eq!(watching.presence(user).await, "offline");
+}
+
+#[actix::test]
+async fn who_dies_with_the_node_that_kept_its_presence_goes_offline() {
+    let world = World::of(3).await;
+    let (user, watcher) = (world.users_at(2).next().unwrap(), world.users_at(1).next().unwrap());
+    world.befriend(user, watcher).await;
+    let mut watching = world.node(1).session(watcher).await;
+    let _session = world.node(2).session(user).await;
+    assert_eq!(watching.presence(user).await, "online");
+    world.kill(2);
+    assert_eq!(watching.presence(user).await, "offline");
+    watching.quiet(1_500, |push| push["op"] == "presence").await;
+}
+
+#[actix::test]
+async fn a_session_whose_end_was_lost_on_the_way_does_not_stay_online() {
+    let world = World::of(2).await;
+    let (user, watcher) = (world.users_at(2).next().unwrap(), world.users_at(2).nth(1).unwrap());
+    world.befriend(user, watcher).await;
+    let mut watching = world.node(2).session(watcher).await;
+    let session = world.node(1).session(user).await;
+    assert_eq!(watching.presence(user).await, "online");
+    world.net.cut(NodeId(1), NodeId(2), true);
+    drop(session);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    world.net.cut(NodeId(1), NodeId(2), false);
+    assert_eq!(watching.presence(user).await, "offline");
+}
+
+#[actix::test]
+async fn a_node_that_drains_hands_over_everything_and_its_sessions_go_on() {
+    let world = World::of(3).await;
+    let rooms: Vec<RoomId> = world.rooms_at(2).take(12).collect();
+    for room in &rooms {
+        world.node(1).create(*room, &[ANN, BEN]).await;
+    }
+    let drained = &world.node(2).context;
+    assert!(drained.claims.owned_shards() > 0);
+    let mut ben = world.node(2).session(BEN).await;
+    let peers = drained.router.peers().unwrap().clone();
+    let handed = async { peers.hand_over(drained, Duration::from_secs(5)).await };
+    let said = async {
+        for room in &rooms {
+            world.node(3).say(ANN, *room, "still there").await;
+        }
+    };
+    let (handed, ()) = futures_util::join!(handed, said);
+    assert!(handed);
+    world.list();
+    for _ in &rooms {
+        assert_eq!(ben.text().await, "still there");
+    }
+    world.node(2).say(BEN, rooms[0], "yes").await;
+    assert_eq!(ben.text().await, "yes");
+    assert_eq!(drained.claims.owned_shards(), 0);
+}
