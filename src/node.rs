@@ -33,8 +33,7 @@ use crate::protocol::entry::{Caller, RoomKind};
 use crate::protocol::ids::{DeviceId, RoomId, Seq, UserId};
 use crate::protocol::ops::{self, PresencePush, Request};
 use crate::push::Pushes;
-use crate::storage::Store;
-use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore};
+use crate::storage::{self, Store};
 use crate::telemetry::{self, metrics};
 use crate::webhooks::Webhooks;
 use actix::Arbiter;
@@ -98,8 +97,7 @@ pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
     telemetry::init_logging(&config.log).map_err(|e| NodeError::Config(e.to_string()))?;
     raise_descriptor_limit();
     let secrets = secrets::load_or_make(&config.storage.data_dir, &config.auth).map_err(|e| NodeError::Config(e.to_string()))?;
-    let store = EmbeddedStore::open(&config.storage.data_dir, EmbeddedOptions::from(&config.storage))
-        .map_err(|e| NodeError::Failed(e.to_string()))?;
+    let store = storage::open(&config).map_err(|e| NodeError::Failed(e.to_string()))?;
     let outbound = Arc::new(Outbound::new(&config.outbound).map_err(|e| NodeError::Config(e.to_string()))?);
     let pushes = pushes(&config, store.clone(), outbound.clone())?;
     let webhooks = Arc::new(Webhooks::new(store.clone(), config.webhooks.clone()));

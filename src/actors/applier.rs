@@ -243,7 +243,11 @@ impl Applier {
                     }
                 }
             }
-            Ok(Err((error, Job::Subscribe(s)))) => drop(s.reply.send(Err(error))),
+            Ok(Err((error, Job::Subscribe(s)))) => {
+                // It may still land: what comes next must be told from it.
+                state.row.take_turn();
+                drop(s.reply.send(Err(error)));
+            }
             // What fails while the room is loaded again is found in the log by that.
             Ok(Err(_)) | Err(_) if halting.is_some() => {}
             Ok(Err((error, job))) => {
@@ -275,7 +279,7 @@ impl Applier {
 }
 
 /// `noted`: how far the stored row says that the room is followed.
-async fn carry_out(node: &NodeContext, row: RoomRow, noted: Option<Seq>, job: &Job) -> Result<RoomRow> {
+async fn carry_out(node: &NodeContext, mut row: RoomRow, noted: Option<Seq>, job: &Job) -> Result<RoomRow> {
     let (room, shard) = (row.room, node.router.shard(row.room));
     match job {
         Job::Entries(entries, _) => {
@@ -295,22 +299,25 @@ async fn carry_out(node: &NodeContext, row: RoomRow, noted: Option<Seq>, job: &J
             // Before the row that says that it was done: what is lost between the two is done again.
             in_time(directory::put(&*node.store, deriving.listings())).await?;
             let (row, effects) = deriving.finish();
-            in_time(node.store.apply(room, shard, effects, false)).await?;
+            in_time(node.store.apply(room, shard, row.stamp(), effects, false)).await?;
             Ok(row)
         }
         Job::Subscribe(s) => {
             let mut deriving = Deriving::new(row, HashMap::new());
             deriving.subscribe(s.user, s.was, s.role, s.seq);
             let (row, effects) = deriving.finish();
-            in_time(node.store.apply_durably(room, shard, effects)).await?;
+            in_time(node.store.apply_durably(room, shard, row.stamp(), effects)).await?;
             Ok(row)
         }
         Job::Settle(_) => Ok(row),
         Job::Note | Job::Finish(_) => {
             // The row was written with the last entries. Of a room that has none there must be none: it would come to exist by it.
             let further = row.followed > noted && row.applied > 0;
+            if further {
+                row.take_turn();
+            }
             let effects = if further { vec![Effect::Room(row.clone())] } else { Vec::new() };
-            in_time(node.store.apply(room, shard, effects, matches!(job, Job::Finish(_)))).await?;
+            in_time(node.store.apply(room, shard, row.stamp(), effects, matches!(job, Job::Finish(_)))).await?;
             Ok(row)
         }
     }

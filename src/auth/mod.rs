@@ -36,6 +36,7 @@ pub fn failed(error: StorageError) -> ApiError {
     match error {
         StorageError::Busy(_) => ApiError::new(Code::Busy, "the store has too much waiting"),
         StorageError::ReadOnly(_) => ApiError::new(Code::LogUnavailable, "the store takes no writes now"),
+        StorageError::Down(_) => ApiError::new(Code::LogUnavailable, "the store cannot be reached now; try again"),
         StorageError::Quota { .. } => ApiError::new(Code::QuotaExceeded, "the disk quota is used up"),
         StorageError::InDoubt(_) => ApiError::new(Code::Unknown, "it is not known whether this was stored; ask again"),
         StorageError::Damaged(_) | StorageError::Failed(_) => {

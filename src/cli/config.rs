@@ -128,6 +128,7 @@ fn show(json: bool, args: ConfigArgs) -> Done {
     let mut loaded = args.load([])?;
     loaded.config.auth = loaded.config.auth.hidden();
     loaded.config.mail = loaded.config.mail.hidden();
+    loaded.config.scylla = loaded.config.scylla.hidden();
     loaded.config.moderation = loaded.config.moderation.hidden();
     loaded.config.redis = loaded.config.redis.hidden();
     let failed = |e: &dyn std::fmt::Display| Failure::Failed(format!("cannot show the configuration: {e}"));

@@ -16,8 +16,8 @@ use crate::config::secrets::{self, Secrets};
 use crate::error::ApiError;
 use crate::http::audit::{self, Audit};
 use crate::protocol::ids::{DeviceId, UserId};
-use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
-use crate::storage::{StorageError, Store};
+use crate::storage::embedded::OpenError;
+use crate::storage::{self, StorageError, Store};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -163,14 +163,14 @@ impl Direct {
     }
 }
 
-/// The data directory itself is the store's, as the node opens it.
+/// The store as the node opens it.
 fn open_store(config: &Config) -> Result<Arc<dyn Store>, Failure> {
-    let store = EmbeddedStore::open(&config.storage.data_dir, EmbeddedOptions::from(&config.storage));
-    store.map(|s| s as Arc<dyn Store>).map_err(|e| match e {
-        OpenError::Locked { .. } => {
+    use crate::storage::{OpenError as Open, scylla};
+    storage::open(config).map_err(|e| match e {
+        Open::Embedded(OpenError::Locked { .. }) => {
             Failure::Failed(format!("{e}, which was not reached through its operators' listener; if it is starting or ending, try again"))
         }
-        OpenError::Shards { .. } => Failure::Config(e.to_string()),
+        Open::Embedded(OpenError::Shards { .. }) | Open::Scylla(scylla::OpenError::Shards { .. }) => Failure::Config(e.to_string()),
         _ => Failure::Failed(e.to_string()),
     })
 }

@@ -44,6 +44,8 @@ section! {
         audit: Audit = Audit::default(),
         /// What is kept, and where.
         storage: Storage = Storage::default(),
+        /// The database of a cluster.
+        scylla: Scylla = Scylla::default(),
         /// Signing in.
         auth: Auth = Auth::default(),
         /// Mail to people.
@@ -136,6 +138,8 @@ section! {
     /// What is kept, and where.
     #[derive(Debug)]
     Storage {
+        /// `embedded`: in the data directory, for one server; `scylla`: in a database (`[scylla]`), for any number of servers.
+        kind: StorageKind = StorageKind::Embedded,
         /// Directory of everything the server keeps.
         data_dir: PathBuf = PathBuf::from("./data"),
         /// Bytes the directory may hold; above it sends are refused (`quota_exceeded`). 0: no limit but the disk.
@@ -148,6 +152,39 @@ section! {
         appends_waiting_max: usize = 8_192,
         /// Bytes of cache for reads.
         cache_bytes: u64 = 64 * 1024 * 1024,
+    }
+}
+section! {
+    /// The database of a cluster: ScyllaDB, or another that speaks CQL (docs/STORAGE.md). Used when `storage.kind` is `scylla`. Its `Debug` (in [`secrets`]) leaves the password out.
+    Scylla {
+        /// Some of its nodes, each `host` or `host:port` (9042 unless said); the others are found by them.
+        nodes: Vec<String> = vec!["127.0.0.1:9042".into()],
+        /// Keyspace of the tables. Epochs, names and what else is decided by compare-and-set lie in a second one, with `_cas` at its end.
+        keyspace: String = "hubbub".into(),
+        /// The data centre that holds everything; empty: that of the node first reached.
+        datacenter: String = String::new(),
+        /// Copies of every row, where the keyspaces are still to be made. Below 3 no node of the database may be missing.
+        replication: u32 = 3,
+        /// User name there; empty: without signing in.
+        user: String = String::new(),
+        /// Password there.
+        password: String = String::new(),
+        /// PEM file with the authorities that its certificates are from; empty: no TLS.
+        ca_file: PathBuf = PathBuf::new(),
+        /// Milliseconds until a connection must be there.
+        connect_timeout_ms: u64 = 5_000,
+        /// Milliseconds that a request may take, repetitions included (a compare-and-set twice as many); then its outcome counts as unknown.
+        request_timeout_ms: u64 = 2_000,
+        /// Repetitions of a write that failed, within its time.
+        retries_max: u32 = 2,
+        /// Reads, and writes, that are under way at once.
+        in_flight_max: usize = 1_024,
+        /// Reads, and writes, that may wait beside those; above it they are refused (`busy`).
+        waiting_max: usize = 8_192,
+        /// Requests that fail in a row until the database counts as down: then requests are refused at once (`log_unavailable`).
+        down_after: u32 = 8,
+        /// Milliseconds until one is let through to see whether it is back.
+        down_for_ms: u64 = 500,
     }
 }
 section! {
@@ -457,6 +494,16 @@ section! {
         /// Directory to serve the web app from, instead of the one in the binary; empty: the one in the binary.
         app_dir: PathBuf = PathBuf::new(),
     }
+}
+
+/// Where everything is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StorageKind {
+    /// In the data directory.
+    Embedded,
+    /// In a database.
+    Scylla,
 }
 
 /// Where mail goes.

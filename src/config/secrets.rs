@@ -5,7 +5,7 @@
 
 use super::keys::{self, SigningKey};
 use super::validate::SECRET_BYTES_MIN;
-use super::{Auth, Mail, Moderation, Redis};
+use super::{Auth, Mail, Moderation, Redis, Scylla};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -60,6 +60,20 @@ impl Mail {
 impl fmt::Debug for Mail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Mail({})", serde_json::to_string(&self.hidden()).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl Scylla {
+    /// The same without its password, for showing.
+    pub fn hidden(&self) -> Scylla {
+        let password = if self.password.is_empty() { String::new() } else { HIDDEN.into() };
+        Scylla { password, ..self.clone() }
+    }
+}
+
+impl fmt::Debug for Scylla {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scylla({})", serde_json::to_string(&self.hidden()).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -4,8 +4,8 @@
 
 use super::load::{Origin, Problem};
 use super::{
-    Auth, Cluster, Config, Http, KeySource, Mail, MailTransport, Moderation, Outbound, Proxy, Push, Redis, Rooms, SmtpTls, Socket, Tls,
-    Webhooks,
+    Auth, Cluster, Config, Http, KeySource, Mail, MailTransport, Moderation, Outbound, Proxy, Push, Redis, Rooms, Scylla, SmtpTls, Socket,
+    Tls, Webhooks,
 };
 use std::ops::RangeInclusive;
 
@@ -50,6 +50,7 @@ impl Config {
         let same = self.http.listen == self.admin.listen && self.admin.listen.port() != 0;
         f.unless(!same, "admin.listen", "is http.listen too; the two listeners need an address each");
         self.storage(&mut f);
+        scylla(&mut f, &self.scylla);
         auth(&mut f, &self.auth);
         mail(&mut f, &self.mail);
         issuers(&mut f, &self.auth);
@@ -171,6 +172,26 @@ fn redis(f: &mut Found, r: &Redis) {
     f.size("redis.queue_envelopes_max", r.queue_envelopes_max, 16..=10_000_000);
     f.size("redis.queue_bytes_max", r.queue_bytes_max, 64 * KIB..=16 * 1024 * MIB);
     f.size("redis.batch_bytes_max", r.batch_bytes_max, KIB..=8 * MIB);
+}
+
+fn scylla(f: &mut Found, s: &Scylla) {
+    f.unless(!s.nodes.is_empty() && s.nodes.iter().all(|n| !n.trim().is_empty()), "scylla.nodes", "must name a node of the database");
+    let plain = |name: &str, max| name.len() <= max && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let named = plain(&s.keyspace, 40) && s.keyspace.starts_with(|c: char| c.is_ascii_lowercase());
+    f.unless(named, "scylla.keyspace", "is 1 to 40 of a-z, 0-9 and _, and begins with a letter");
+    let datacenter = s.datacenter.len() <= 100 && s.datacenter.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-. ".contains(&b));
+    f.unless(datacenter, "scylla.datacenter", "is a name of letters, digits, _, - and .");
+    f.range("scylla.replication", s.replication.into(), 1..=20);
+    f.unless(s.user.is_empty() == s.password.is_empty(), "scylla.password", "scylla.user and scylla.password go together");
+    f.range("scylla.connect_timeout_ms", s.connect_timeout_ms, 1..=60_000);
+    // Rooms wait 10 s for an append and 5 s for a read: what is known earlier is known in time.
+    f.range("scylla.request_timeout_ms", s.request_timeout_ms, 50..=4_500);
+    f.range("scylla.retries_max", s.retries_max.into(), 0..=10);
+    // Above it a connection runs out of numbers for its requests.
+    f.size("scylla.in_flight_max", s.in_flight_max, 1..=16_384);
+    f.size("scylla.waiting_max", s.waiting_max, 0..=1_000_000);
+    f.range("scylla.down_after", s.down_after.into(), 1..=10_000);
+    f.range("scylla.down_for_ms", s.down_for_ms, 10..=60_000);
 }
 
 fn push(f: &mut Found, p: &Push) {

@@ -54,6 +54,7 @@ pub fn blank(room: RoomId) -> RoomRow {
         slow_mode_s: 0,
         archived: false,
         unlisted: false,
+        turn: 0,
     }
 }
 
@@ -101,7 +102,7 @@ impl Deriving {
             }
             Body::Call(_) | Body::Unknown => {}
         }
-        self.row.applied = entry.seq;
+        (self.row.applied, self.row.turn) = (entry.seq, 0);
         self.row.n = entry.n;
         self.row.at = entry.at;
     }
@@ -168,6 +169,7 @@ impl Deriving {
     pub fn subscribe(&mut self, user: UserId, was: Option<Place>, role: Option<Role>, seq: Seq) {
         let standing = role.map_or(Standing::Stranger, Standing::Member);
         let now = Place { standing, ..was.unwrap_or(Place::NONE) };
+        self.row.take_turn();
         self.put(user, was, now, seq, self.row.at);
     }
 

@@ -5,6 +5,7 @@
 //!
 //! Keys, epochs and record versions are the same in every backend, so that rows can be copied from one to another as they are.
 
+use crate::config::{Config, StorageKind};
 use crate::protocol::entry::{Entry, Role, RoomKind};
 use crate::protocol::ids::{ClientId, DeviceId, Epoch, MessageId, Millis, RoomId, Seq, Shard, UserId};
 use crate::protocol::policy::{Place, Standing};
@@ -21,6 +22,7 @@ pub mod joining;
 pub mod record;
 pub mod records;
 pub mod retention;
+pub mod scylla;
 pub mod tailing;
 
 pub use records::{RecordWrite, Records, Table};
@@ -48,9 +50,31 @@ pub enum StorageError {
     /// What was read fails its checksum or is not a record of a known version.
     #[error("damaged record: {0}")]
     Damaged(Arc<str>),
+    /// Nothing was written, or nothing could be read: the store cannot be reached now. Try later.
+    #[error("store cannot be reached: {0}")]
+    Down(Arc<str>),
     /// The store could not read, or is closed.
     #[error("store failed: {0}")]
     Failed(Arc<str>),
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The embedded one.
+    #[error(transparent)]
+    Embedded(#[from] embedded::OpenError),
+    /// The cluster's.
+    #[error(transparent)]
+    Scylla(#[from] scylla::OpenError),
+}
+
+/// Opens the store that is configured. Blocks: for threads that may, outside of any runtime.
+pub fn open(config: &Config) -> std::result::Result<Arc<dyn Store>, OpenError> {
+    Ok(match config.storage.kind {
+        StorageKind::Embedded => embedded::EmbeddedStore::open(&config.storage.data_dir, (&config.storage).into())?,
+        StorageKind::Scylla => scylla::ScyllaStore::open_blocking(scylla::ScyllaOptions::of(&config.storage, &config.scylla))?,
+    })
 }
 
 /// Result of a storage call.
@@ -203,6 +227,40 @@ pub struct RoomRow {
     /// Not in the directory of channels.
     #[serde(default)]
     pub unlisted: bool,
+    /// How often this row was written since `applied` last grew: subscriptions, and what `followed` says. See [`Stamp`].
+    #[serde(default)]
+    pub turn: u32,
+}
+
+impl RoomRow {
+    /// What orders this row, and all that was derived with it, among the room's other derived rows.
+    pub fn stamp(&self) -> Stamp {
+        Stamp::new(self.applied, self.turn)
+    }
+    /// The row is about to be written again without a new entry.
+    pub fn take_turn(&mut self) {
+        self.turn = self.turn.saturating_add(1).min(Stamp::TURN_MAX);
+    }
+}
+
+/// Orders the writes of a room's derived rows, for stores in which a late one may land after an earlier one (ownership rule 11): first by
+/// what was applied, then by the turn within it. A clock has no part in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Stamp(u64);
+
+impl Stamp {
+    const TURN_BITS: u32 = 20;
+    /// Turns within one `applied`; further ones share this, and then a removal wins.
+    pub const TURN_MAX: u32 = (1 << Self::TURN_BITS) - 1;
+
+    /// Joins both.
+    pub fn new(applied: Seq, turn: u32) -> Stamp {
+        Stamp(applied.saturating_mul(1 << Self::TURN_BITS) | u64::from(turn.min(Self::TURN_MAX)))
+    }
+    /// As one number.
+    pub fn get(self) -> u64 {
+        self.0
+    }
 }
 
 /// A membership, as derived from the log (in channels: as the room's owner wrote it).
@@ -287,11 +345,13 @@ pub enum Effect {
 /// What was derived from the log, and other rows about rooms.
 #[async_trait]
 pub trait Rooms: Send + Sync + 'static {
-    /// Carries out the effects in one atomic write. Durable no later than the next append that answers; until then redone from the log.
-    /// `clear_unapplied`: everything of this room is applied.
-    async fn apply(&self, room: RoomId, shard: Shard, effects: Vec<Effect>, clear_unapplied: bool) -> Result<()>;
+    /// Carries out the effects, of several about one row the last, and the room's row after all others: what is lost in between is derived again
+    /// from the row that was there. Durable no later than the next append that answers; until then redone from the log. A row that was written
+    /// with a greater stamp stays as it is, where the store can tell; with an equal one a removal wins.
+    /// `clear_unapplied`: everything of this room is applied, up to the stamp's seq.
+    async fn apply(&self, room: RoomId, shard: Shard, stamp: Stamp, effects: Vec<Effect>, clear_unapplied: bool) -> Result<()>;
     /// The same, durable when it answers: for what no entry of the log could redo (a channel's subscriptions).
-    async fn apply_durably(&self, room: RoomId, shard: Shard, effects: Vec<Effect>) -> Result<()>;
+    async fn apply_durably(&self, room: RoomId, shard: Shard, stamp: Stamp, effects: Vec<Effect>) -> Result<()>;
     /// Rows of rooms with an id greater than `after`, ascending, at most `limit`.
     async fn list_rooms(&self, after: RoomId, limit: usize) -> Result<Vec<RoomRow>>;
     /// Rooms' rows; `None` where there is none.

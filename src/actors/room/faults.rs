@@ -19,6 +19,7 @@ pub fn storage_error(error: StorageError) -> ApiError {
     match &error {
         StorageError::Busy(_) => after(Code::Busy, "the log has more waiting than it will hold; try again in a moment".into()),
         StorageError::ReadOnly(_) => after(Code::LogUnavailable, "the log cannot be written now; reading goes on".into()),
+        StorageError::Down(_) => after(Code::LogUnavailable, "the log cannot be reached now; try again".into()),
         StorageError::Quota { .. } => after(Code::QuotaExceeded, "the server's disk quota is used up; reading goes on".into()),
         StorageError::InDoubt(_) => {
             ApiError::new(Code::Unknown, "it is not known whether this was stored; send it again with the same client id")

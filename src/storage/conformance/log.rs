@@ -1,7 +1,7 @@
 //! Promises of the message log.
 
 use super::Backend;
-use super::support::{EPOCH, batch, fill, row, rows, seqs};
+use super::support::{EPOCH, batch, fill, next, row, rows, seqs};
 use crate::protocol::entry::{Body, Entry, Message};
 use crate::protocol::ids::{Epoch, MessageId, RoomId, Shard, UserId};
 use crate::storage::{Append, Effect, FoldRow, LogRow, Tail, record};
@@ -190,11 +190,11 @@ pub async fn unapplied_rooms_are_found_after_a_restart(b: &dyn Backend) {
         let append = Append { shard: Shard(shard), mark_unapplied: room != 4, ..batch(RoomId(room), 1, 2, 0) };
         s.append(append).await.expect("append");
     }
-    s.apply(RoomId(3), Shard(3), Vec::new(), false).await.expect("apply");
+    s.apply(RoomId(3), Shard(3), next(), Vec::new(), false).await.expect("apply");
     s.close();
     let s = b.open().await;
     assert_eq!(s.unapplied(Some(Shard(3))).await.expect("unapplied"), [RoomId(2), RoomId(3)]);
-    s.apply(RoomId(3), Shard(3), Vec::new(), true).await.expect("apply");
+    s.apply(RoomId(3), Shard(3), next(), Vec::new(), true).await.expect("apply");
     let mut all = s.unapplied(None).await.expect("unapplied");
     all.sort();
     assert_eq!(all, [RoomId(1), RoomId(2)]);
@@ -249,7 +249,7 @@ pub async fn purging_takes_folds_and_mentions_along(b: &dyn Backend) {
         let fold = FoldRow { deleted: Some(seq), ..FoldRow::default() };
         [Effect::Mention(UserId(5), ROOM, seq), Effect::Fold(ROOM, seq, fold)]
     });
-    s.apply(ROOM, Shard(0), effects.collect(), false).await.expect("apply");
+    s.apply(ROOM, Shard(0), next(), effects.collect(), false).await.expect("apply");
     s.purge(ROOM, 6, 100).await.expect("purge");
     assert_eq!(s.mentions(UserId(5), ROOM, 0, 100).await.expect("mentions"), 5);
     let folds = s.folds(ROOM, &[1, 5, 6, 10]).await.expect("folds");

@@ -22,10 +22,17 @@ pub trait Backend: Send + Sync {
 }
 
 /// Makes a test of each promise. The argument is an expression that gives a fresh [`Backend`](crate::storage::conformance::Backend).
+/// `ignore = "why"` for a backend that is not there on every machine.
 #[macro_export]
 macro_rules! storage_conformance {
     ($backend:expr) => {
-        $crate::storage_conformance!(@tests $backend;
+        $crate::storage_conformance!(@all [] $backend);
+    };
+    ($backend:expr, ignore = $why:literal) => {
+        $crate::storage_conformance!(@all [#[ignore = $why]] $backend);
+    };
+    (@all $attributes:tt $backend:expr) => {
+        $crate::storage_conformance!(@tests $attributes $backend;
             log: append_is_durable_when_it_answers, append_writes_all_rows_or_none, the_same_row_again_is_no_error,
                 rows_are_ordered_by_seq_and_epoch, rows_are_read_by_range, rows_of_more_than_4096_seqs_are_refused,
                 rows_cross_buckets, rooms_do_not_mix, sixty_four_concurrent_appenders, tail_begins_at_the_largest_committed,
@@ -46,15 +53,19 @@ macro_rules! storage_conformance {
                 a_closed_store_fails;
         );
     };
-    (@tests $backend:expr; $($module:ident: $($name:ident),* ;)*) => {
+    (@tests $attributes:tt $backend:expr; $($module:ident: $($name:ident),* ;)*) => {
         $(mod $module {
             #[allow(unused_imports)]
             use super::*;
-            $(#[tokio::test]
-            async fn $name() {
-                let backend = $backend;
-                $crate::storage::conformance::$module::$name(&backend).await;
-            })*
+            $($crate::storage_conformance!(@test $attributes $backend, $module, $name);)*
         })*
+    };
+    (@test [$($attribute:tt)*] $backend:expr, $module:ident, $name:ident) => {
+        $($attribute)*
+        #[tokio::test]
+        async fn $name() {
+            let backend = $backend;
+            $crate::storage::conformance::$module::$name(&backend).await;
+        }
     };
 }

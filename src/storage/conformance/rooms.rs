@@ -1,7 +1,7 @@
 //! Promises about what is derived from the log, about claims and about cursors.
 
 use super::Backend;
-use super::support::{batch, member, room_row};
+use super::support::{batch, member, next, room_row};
 use crate::protocol::ids::{ClientId, RoomId, Shard, UserId};
 use crate::storage::{CursorRow, Effect, FoldRow, MemberRow};
 use futures_util::future::join_all;
@@ -41,7 +41,7 @@ async fn assert_effects(s: &dyn crate::storage::Store) {
 /// The next read sees them.
 pub async fn effects_are_visible(b: &dyn Backend) {
     let s = b.open().await;
-    s.apply(ROOM, SHARD, effects(), false).await.expect("apply");
+    s.apply(ROOM, SHARD, next(), effects(), false).await.expect("apply");
     assert_effects(&*s).await;
 }
 
@@ -49,7 +49,7 @@ pub async fn effects_are_visible(b: &dyn Backend) {
 pub async fn effects_again_change_nothing(b: &dyn Backend) {
     let s = b.open().await;
     for _ in 0..3 {
-        s.apply(ROOM, SHARD, effects(), false).await.expect("apply");
+        s.apply(ROOM, SHARD, next(), effects(), false).await.expect("apply");
     }
     assert_effects(&*s).await;
 }
@@ -57,7 +57,7 @@ pub async fn effects_again_change_nothing(b: &dyn Backend) {
 /// The next append that answers takes them along.
 pub async fn effects_are_durable_with_the_next_append(b: &dyn Backend) {
     let s = b.open().await;
-    s.apply(ROOM, SHARD, effects(), false).await.expect("apply");
+    s.apply(ROOM, SHARD, next(), effects(), false).await.expect("apply");
     s.append(batch(RoomId(7), 1, 1, 0)).await.expect("append");
     s.close();
     assert_effects(&*b.open().await).await;
@@ -66,9 +66,9 @@ pub async fn effects_are_durable_with_the_next_append(b: &dyn Backend) {
 /// A ban is a row among the members, and the room is out of the user's rooms.
 pub async fn a_ban_is_no_membership(b: &dyn Backend) {
     let s = b.open().await;
-    s.apply(ROOM, SHARD, effects(), false).await.expect("apply");
+    s.apply(ROOM, SHARD, next(), effects(), false).await.expect("apply");
     let ban = MemberRow { role: None, ..member(2, 12) };
-    s.apply(ROOM, SHARD, vec![Effect::Member(ROOM, ban)], false).await.expect("apply");
+    s.apply(ROOM, SHARD, next(), vec![Effect::Member(ROOM, ban)], false).await.expect("apply");
     assert_eq!(s.memberships(UserId(2), &[ROOM]).await.expect("memberships"), [Some(ban)]);
     assert_eq!(s.members(ROOM, UserId(0), 10).await.expect("members"), [member(1, 1), ban]);
     assert!(s.rooms_of(UserId(2), 10).await.expect("rooms_of").is_empty());
@@ -77,9 +77,9 @@ pub async fn a_ban_is_no_membership(b: &dyn Backend) {
 /// A mute is kept with the membership, and after it: then the room is out of the user's rooms, and the user no member.
 pub async fn a_mute_outlives_a_membership(b: &dyn Backend) {
     let s = b.open().await;
-    s.apply(ROOM, SHARD, effects(), false).await.expect("apply");
+    s.apply(ROOM, SHARD, next(), effects(), false).await.expect("apply");
     for muted in [MemberRow { muted_until: 99, ..member(2, 12) }, MemberRow { role: None, muted_until: 99, out: true, ..member(2, 13) }] {
-        s.apply_durably(ROOM, SHARD, vec![Effect::Member(ROOM, muted)]).await.expect("apply");
+        s.apply_durably(ROOM, SHARD, next(), vec![Effect::Member(ROOM, muted)]).await.expect("apply");
         assert_eq!(s.memberships(UserId(2), &[ROOM]).await.expect("memberships"), [Some(muted)]);
         assert_eq!(s.members(ROOM, UserId(0), 10).await.expect("members"), [member(1, 1), muted]);
         let rooms: &[RoomId] = if muted.out { &[] } else { &[ROOM] };
@@ -90,8 +90,8 @@ pub async fn a_mute_outlives_a_membership(b: &dyn Backend) {
 /// Who left is in neither list.
 pub async fn leaving_removes_both_ways(b: &dyn Backend) {
     let s = b.open().await;
-    s.apply(ROOM, SHARD, effects(), false).await.expect("apply");
-    s.apply(ROOM, SHARD, vec![Effect::NoMember(ROOM, UserId(1))], false).await.expect("apply");
+    s.apply(ROOM, SHARD, next(), effects(), false).await.expect("apply");
+    s.apply(ROOM, SHARD, next(), vec![Effect::NoMember(ROOM, UserId(1))], false).await.expect("apply");
     assert_eq!(s.members(ROOM, UserId(0), 10).await.expect("members"), [member(2, 2)]);
     assert_eq!(s.memberships(UserId(1), &[ROOM]).await.expect("memberships"), [None]);
     assert!(s.rooms_of(UserId(1), 10).await.expect("rooms_of").is_empty());
@@ -102,8 +102,8 @@ pub async fn members_are_paged(b: &dyn Backend) {
     let s = b.open().await;
     let ids: Vec<u64> = (0..300).map(|i| i * 3 + 1).collect();
     let joins = ids.iter().rev().map(|u| Effect::Member(ROOM, member(*u, *u))).collect();
-    s.apply(ROOM, SHARD, joins, false).await.expect("apply");
-    s.apply(RoomId(43), SHARD, vec![Effect::Member(RoomId(43), member(2, 2))], false).await.expect("apply");
+    s.apply(ROOM, SHARD, next(), joins, false).await.expect("apply");
+    s.apply(RoomId(43), SHARD, next(), vec![Effect::Member(RoomId(43), member(2, 2))], false).await.expect("apply");
     let (mut after, mut seen) = (UserId(0), Vec::new());
     loop {
         let page = s.members(ROOM, after, 70).await.expect("members");
@@ -120,9 +120,9 @@ pub async fn members_are_paged(b: &dyn Backend) {
 pub async fn rooms_of_a_user_are_ordered_and_limited(b: &dyn Backend) {
     let s = b.open().await;
     for room in [300, 2, 256, 1] {
-        s.apply(RoomId(room), SHARD, vec![Effect::Member(RoomId(room), member(7, 1))], false).await.expect("apply");
+        s.apply(RoomId(room), SHARD, next(), vec![Effect::Member(RoomId(room), member(7, 1))], false).await.expect("apply");
     }
-    s.apply(RoomId(3), SHARD, vec![Effect::Member(RoomId(3), member(8, 1))], false).await.expect("apply");
+    s.apply(RoomId(3), SHARD, next(), vec![Effect::Member(RoomId(3), member(8, 1))], false).await.expect("apply");
     assert_eq!(s.rooms_of(UserId(7), 10).await.expect("rooms_of"), [1, 2, 256, 300].map(RoomId));
     assert_eq!(s.rooms_of(UserId(7), 2).await.expect("rooms_of"), [1, 2].map(RoomId));
 }
@@ -131,8 +131,8 @@ pub async fn rooms_of_a_user_are_ordered_and_limited(b: &dyn Backend) {
 pub async fn mentions_are_counted_after_a_seq(b: &dyn Backend) {
     let s = b.open().await;
     let mentions = (1..=40).map(|seq| Effect::Mention(UserId(2), ROOM, seq * 10)).collect();
-    s.apply(ROOM, SHARD, mentions, false).await.expect("apply");
-    s.apply(RoomId(43), SHARD, vec![Effect::Mention(UserId(2), RoomId(43), 5)], false).await.expect("apply");
+    s.apply(ROOM, SHARD, next(), mentions, false).await.expect("apply");
+    s.apply(RoomId(43), SHARD, next(), vec![Effect::Mention(UserId(2), RoomId(43), 5)], false).await.expect("apply");
     for (after, limit, want) in [(0, 100, 40), (10, 100, 39), (395, 100, 1), (400, 100, 0), (0, 7, 7)] {
         assert_eq!(s.mentions(UserId(2), ROOM, after, limit).await.expect("mentions"), want, "after {after}");
     }
@@ -143,21 +143,21 @@ pub async fn mentions_are_counted_after_a_seq(b: &dyn Backend) {
 pub async fn pins_are_listed_in_order(b: &dyn Backend) {
     let s = b.open().await;
     let pins = [300, 2, 256, 1].map(|seq| Effect::Pin(ROOM, seq, true));
-    s.apply(ROOM, SHARD, pins.into(), false).await.expect("apply");
-    s.apply(RoomId(43), SHARD, vec![Effect::Pin(RoomId(43), 7, true)], false).await.expect("apply");
+    s.apply(ROOM, SHARD, next(), pins.into(), false).await.expect("apply");
+    s.apply(RoomId(43), SHARD, next(), vec![Effect::Pin(RoomId(43), 7, true)], false).await.expect("apply");
     assert_eq!(s.pins(ROOM, 0, 10).await.expect("pins"), [1, 2, 256, 300]);
     assert_eq!(s.pins(ROOM, 1, 2).await.expect("pins"), [2, 256]);
     let off = vec![Effect::Pin(ROOM, 2, false), Effect::Pin(ROOM, 3, false)];
-    s.apply(ROOM, SHARD, off, false).await.expect("apply");
+    s.apply(ROOM, SHARD, next(), off, false).await.expect("apply");
     assert_eq!(s.pins(ROOM, 0, 10).await.expect("pins"), [1, 256, 300]);
 }
 
 /// A fold is put as a whole: what the newer one does not say is gone.
 pub async fn folds_are_replaced_whole(b: &dyn Backend) {
     let s = b.open().await;
-    s.apply(ROOM, SHARD, vec![Effect::Fold(ROOM, 3, fold("first"))], false).await.expect("apply");
+    s.apply(ROOM, SHARD, next(), vec![Effect::Fold(ROOM, 3, fold("first"))], false).await.expect("apply");
     let deleted = FoldRow { deleted: Some(11), ..FoldRow::default() };
-    s.apply(ROOM, SHARD, vec![Effect::Fold(ROOM, 3, deleted.clone())], false).await.expect("apply");
+    s.apply(ROOM, SHARD, next(), vec![Effect::Fold(ROOM, 3, deleted.clone())], false).await.expect("apply");
     assert_eq!(s.folds(ROOM, &[3]).await.expect("folds"), [Some(deleted)]);
 }
 
@@ -219,7 +219,7 @@ pub async fn cursors_are_durable_within_a_second(b: &dyn Backend) {
 pub async fn rooms_are_listed_in_order(b: &dyn Backend) {
     let s = b.open().await;
     for id in [5, 1 << 40, 3] {
-        s.apply(RoomId(id), SHARD, vec![Effect::Room(room_row(RoomId(id), 1))], false).await.expect("apply");
+        s.apply(RoomId(id), SHARD, next(), vec![Effect::Room(room_row(RoomId(id), 1))], false).await.expect("apply");
     }
     let ids = |rows: Vec<crate::storage::RoomRow>| rows.into_iter().map(|row| row.room.0).collect::<Vec<_>>();
     assert_eq!(ids(s.list_rooms(RoomId(0), 2).await.expect("rooms")), [3, 5]);

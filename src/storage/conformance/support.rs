@@ -2,7 +2,8 @@
 
 use crate::protocol::entry::{Body, Entry, Message, Role, RoomKind};
 use crate::protocol::ids::{DeviceId, Epoch, MessageId, RoomId, Seq, Shard, UserId};
-use crate::storage::{Append, DeviceRow, LogRow, MemberRow, RoomRow, Store, UserRow, record};
+use crate::storage::{Append, DeviceRow, LogRow, MemberRow, RoomRow, Stamp, Store, UserRow, record};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// An epoch of the first owner.
 pub const EPOCH: Epoch = Epoch(1 << Epoch::ACTIVATION_BITS);
@@ -58,7 +59,14 @@ pub fn room_row(room: RoomId, applied: Seq) -> RoomRow {
         slow_mode_s: 30,
         archived: true,
         unlisted: true,
+        turn: 0,
     }
+}
+
+/// A stamp that is greater than all before it, and than those of every entry of these tests.
+pub fn next() -> Stamp {
+    static TURNS: AtomicU32 = AtomicU32::new(0);
+    Stamp::new(1_000_000, TURNS.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A membership.

@@ -1,7 +1,7 @@
 //! Promises about accounts, devices and contacts.
 
 use super::Backend;
-use super::support::{batch, device, user};
+use super::support::{batch, device, next, user};
 use crate::protocol::ids::{DeviceId, RoomId, Shard, UserId};
 use crate::storage::{ContactState, EpochCell, UserRow};
 use futures_util::future::join_all;
@@ -173,6 +173,6 @@ pub async fn a_closed_store_fails(b: &dyn Backend) {
     assert!(s.user(UserId(1)).await.is_err());
     assert!(s.create_user(user(2, "bob")).await.is_err());
     assert!(s.append(batch(RoomId(1), 1, 1, 0)).await.is_err());
-    assert!(s.apply(RoomId(1), Shard(0), Vec::new(), true).await.is_err());
+    assert!(s.apply(RoomId(1), Shard(0), next(), Vec::new(), true).await.is_err());
     assert!(s.raise_epoch(Shard(0), EpochCell::default(), EpochCell { epoch: 1, token: 1 }).await.is_err());
 }

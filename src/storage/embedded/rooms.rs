@@ -2,7 +2,7 @@
 
 use super::{EmbeddedStore, codec, writer::Tx};
 use crate::protocol::ids::{ClientId, RoomId, Seq, Shard, UserId};
-use crate::storage::{CursorRow, Cursors, Effect, FoldRow, MemberRow, Result, RoomRow, Rooms};
+use crate::storage::{CursorRow, Cursors, Effect, FoldRow, MemberRow, Result, RoomRow, Rooms, Stamp};
 use async_trait::async_trait;
 
 /// About what an effect takes, for the bound of what waits.
@@ -40,7 +40,8 @@ fn carry_out(tx: &mut Tx<'_>, effect: Effect) {
 
 #[async_trait]
 impl Rooms for EmbeddedStore {
-    async fn apply(&self, room: RoomId, shard: Shard, effects: Vec<Effect>, clear_unapplied: bool) -> Result<()> {
+    // One process and one thread write here, in order: there is no late write that a stamp would have to hold off.
+    async fn apply(&self, room: RoomId, shard: Shard, _: Stamp, effects: Vec<Effect>, clear_unapplied: bool) -> Result<()> {
         let bytes = effects.iter().map(bytes_of).sum();
         let work = move |tx: &mut Tx<'_>| {
             for effect in effects {
@@ -54,7 +55,7 @@ impl Rooms for EmbeddedStore {
         self.shared.write(false, bytes, work).await
     }
 
-    async fn apply_durably(&self, _: RoomId, _: Shard, effects: Vec<Effect>) -> Result<()> {
+    async fn apply_durably(&self, _: RoomId, _: Shard, _: Stamp, effects: Vec<Effect>) -> Result<()> {
         let bytes = effects.iter().map(bytes_of).sum();
         let work = move |tx: &mut Tx<'_>| {
             for effect in effects {

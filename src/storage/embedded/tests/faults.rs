@@ -125,7 +125,7 @@ async fn above_the_quota_appends_are_refused_and_reads_go_on() {
     assert!(store.health().refuses_writes.is_some());
     // What ends a message's way is not refused: it makes room for nothing, but nothing is left half done.
     store.mark(ROOM, seq - 1).await.unwrap();
-    store.apply(ROOM, Shard(0), Vec::new(), true).await.unwrap();
+    store.apply(ROOM, Shard(0), crate::storage::Stamp::default(), Vec::new(), true).await.unwrap();
 }
 
 #[tokio::test]
@@ -210,7 +210,7 @@ async fn a_power_cut_loses_nothing_that_was_promised() {
     let cursor = CursorRow { read: 5, read_n: 4, delivered: 7 };
     store.raise(UserId(1), ROOM, cursor).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1_000)).await;
-    store.apply(ROOM, Shard(0), vec![Effect::Mention(UserId(1), ROOM, 3)], false).await.unwrap();
+    store.apply(ROOM, Shard(0), crate::storage::Stamp::default(), vec![Effect::Mention(UserId(1), ROOM, 3)], false).await.unwrap();
     for seq in 1..=50 {
         let append = |room| store.append(batch(RoomId(room), seq, seq, seq - 1));
         assert!(join_all((1..=8).map(append)).await.iter().all(|done| done.is_ok()));

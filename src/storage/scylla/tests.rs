@@ -1,0 +1,179 @@
+//! The shared suite on a real database, and what only this store promises. They run where `HUBBUB_TEST_CQL` names one
+//! (`scripts/test --database` starts it).
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::protocol::ids::{RoomId, Shard, UserId};
+use crate::storage::conformance::Backend;
+use crate::storage::conformance::support::{batch, member, room_row, user};
+use crate::storage::{Append, Effect, MessageLog, Ownership, Rooms, Stamp, Users};
+use async_trait::async_trait;
+use std::sync::atomic::AtomicU32;
+
+mod suite {
+    use super::*;
+    crate::storage_conformance!(Temporary::new(), ignore = "needs a database: scripts/test --database");
+}
+
+/// Keyspaces of its own that go away with it.
+struct Temporary {
+    options: ScyllaOptions,
+}
+
+impl Temporary {
+    fn new() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let nodes = std::env::var("HUBBUB_TEST_CQL").expect("HUBBUB_TEST_CQL names the database's nodes, separated by commas");
+        let nodes: Vec<String> = nodes.split(',').map(str::to_owned).collect();
+        let keyspace = format!("test_{}_{}", std::process::id(), MADE.fetch_add(1, Relaxed));
+        let defaults = ScyllaOptions::of(&config::Storage::default(), &config::Scylla::default());
+        // A machine that builds beside the tests is slow now and then.
+        let request_timeout = Duration::from_secs(10);
+        Temporary { options: ScyllaOptions { replication: nodes.len() as u32, nodes, keyspace, shards: 16, request_timeout, ..defaults } }
+    }
+
+    async fn store(&self) -> Arc<ScyllaStore> {
+        ScyllaStore::open(self.options.clone()).await.unwrap_or_else(|e| panic!("the store opens: {e}"))
+    }
+}
+
+#[async_trait]
+impl Backend for Temporary {
+    async fn open(&self) -> Arc<dyn Store> {
+        self.store().await
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let options = self.options.clone();
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let session = connect::session(&options).await.unwrap();
+                for keyspace in [options.keyspace.clone(), options.cas_keyspace()] {
+                    // What is left behind goes with the server.
+                    _ = session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {keyspace}"), ()).await;
+                }
+            });
+        });
+        _ = dropping.join();
+    }
+}
+
+const ROOM: RoomId = RoomId(42);
+const SHARD: Shard = Shard(1);
+
+#[tokio::test]
+#[ignore = "needs a database: scripts/test --database"]
+async fn nodes_that_start_together_make_one_schema() {
+    let t = Temporary::new();
+    let opened = futures_util::future::join_all((0..4).map(|_| ScyllaStore::open(t.options.clone()))).await;
+    let stores: Vec<_> = opened.into_iter().map(|store| store.unwrap()).collect();
+    for (n, store) in stores.iter().enumerate() {
+        store.append(batch(RoomId(n as u64), 1, 3, 0)).await.unwrap();
+    }
+    for n in 0..stores.len() {
+        assert_eq!(stores[(n + 1) % stores.len()].rows(RoomId(n as u64), 1, 10).await.unwrap().len(), 3, "each sees the others' rows");
+    }
+    let other = ScyllaStore::open(ScyllaOptions { shards: 17, ..t.options.clone() }).await;
+    assert!(matches!(other, Err(OpenError::Shards { stored: 16, asked: 17, .. })), "{:?}", other.err());
+}
+
+#[tokio::test]
+#[ignore = "needs a database: scripts/test --database"]
+async fn a_late_write_of_derived_rows_changes_nothing() {
+    let t = Temporary::new();
+    let s = t.store().await;
+    let at = |seq| Stamp::new(seq, 0);
+    s.apply(ROOM, SHARD, at(9), vec![Effect::Member(ROOM, member(1, 9)), Effect::Room(room_row(ROOM, 9))], false).await.unwrap();
+    s.apply(ROOM, SHARD, at(12), vec![Effect::NoMember(ROOM, UserId(1))], false).await.unwrap();
+    // A former owner, who knows the log up to 10.
+    s.apply(ROOM, SHARD, at(10), vec![Effect::Member(ROOM, member(1, 9)), Effect::Room(room_row(ROOM, 8))], false).await.unwrap();
+    assert!(s.members(ROOM, UserId(0), 10).await.unwrap().is_empty() && s.rooms_of(UserId(1), 10).await.unwrap().is_empty());
+    // Within one write the last word counts, whichever way round.
+    let back = vec![Effect::NoMember(ROOM, UserId(1)), Effect::Member(ROOM, member(1, 15))];
+    s.apply(ROOM, SHARD, at(15), back, false).await.unwrap();
+    assert_eq!(s.members(ROOM, UserId(0), 10).await.unwrap(), [member(1, 15)]);
+    // Subscriptions at one head are told apart by their turn.
+    s.apply_durably(ROOM, SHARD, Stamp::new(15, 1), vec![Effect::NoMember(ROOM, UserId(1))]).await.unwrap();
+    s.apply_durably(ROOM, SHARD, Stamp::new(15, 2), vec![Effect::Member(ROOM, member(1, 15))]).await.unwrap();
+    assert_eq!(s.rooms_of(UserId(1), 10).await.unwrap(), [ROOM]);
+}
+
+#[tokio::test]
+#[ignore = "needs a database: scripts/test --database"]
+async fn a_mark_goes_only_with_what_it_stands_for() {
+    let t = Temporary::new();
+    let s = t.store().await;
+    let append = |from, to| Append { mark_unapplied: true, shard: SHARD, ..batch(ROOM, from, to, from - 1) };
+    s.append(append(1, 10)).await.unwrap();
+    s.apply(ROOM, SHARD, Stamp::new(9, 5), Vec::new(), true).await.unwrap();
+    assert_eq!(s.unapplied(Some(SHARD)).await.unwrap(), [ROOM], "applied up to 9 says nothing of 10");
+    s.apply(ROOM, SHARD, Stamp::new(10, 0), Vec::new(), true).await.unwrap();
+    assert!(s.unapplied(None).await.unwrap().is_empty());
+    s.append(append(11, 12)).await.unwrap();
+    s.apply(ROOM, SHARD, Stamp::new(10, 7), Vec::new(), true).await.unwrap();
+    assert_eq!(s.unapplied(None).await.unwrap(), [ROOM], "a former owner's word comes late");
+}
+
+#[tokio::test]
+#[ignore = "needs a database: scripts/test --database"]
+async fn an_account_is_whole_although_its_maker_died() {
+    let t = Temporary::new();
+    let s = t.store().await;
+    // As a node leaves it that dies behind the claim of the name.
+    let row = user(7, "grace");
+    let listed = rows::RowWrite { id: 7u64.to_be_bytes().to_vec(), stamp: 1, value: Some(Vec::new()) };
+    let core = s.core.clone();
+    let claim = crate::storage::records::encode(&serde_json::json!({ "user": 7, "first": row }));
+    s.runtime
+        .spawn(async move {
+            core.put_rows(&core.statements.derived, "user_id", &rows::slice_of(7), vec![listed]).await?;
+            core.set_cell("name", b"grace", b"", None, Some(&claim)).await
+        })
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!s.create_user(user(8, "grace")).await.unwrap(), "the name is taken");
+    assert_eq!(s.user_by_name("grace").await.unwrap(), Some(user(7, "grace")));
+    assert_eq!(s.list_users(UserId(0), 10).await.unwrap(), [user(7, "grace")]);
+}
+
+#[tokio::test]
+#[ignore = "needs a database: scripts/test --database"]
+async fn ids_are_listed_in_order_over_all_slices() {
+    let t = Temporary::new();
+    let s = t.store().await;
+    let write = |n: u64| s.apply(RoomId(n), SHARD, Stamp::new(1, 0), vec![Effect::Room(room_row(RoomId(n), 1))], false);
+    futures_util::future::try_join_all((1..=900).map(|n| write(n * 7))).await.unwrap();
+    let (mut after, mut seen) = (RoomId(0), Vec::new());
+    loop {
+        let page = s.list_rooms(after, 250).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.room;
+        seen.extend(page.iter().map(|row| row.room.0));
+    }
+    assert_eq!(seen, (1..=900).map(|n| n * 7).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+#[ignore = "needs a database: scripts/test --database"]
+async fn what_is_purged_does_not_come_back_with_a_late_write() {
+    let t = Temporary::new();
+    let s = t.store().await;
+    s.append(batch(ROOM, 1, 20, 0)).await.unwrap();
+    s.mark(ROOM, 20).await.unwrap();
+    assert_eq!(s.purge(ROOM, 11, 100).await.unwrap().floor, 11);
+    s.append(batch(ROOM, 1, 20, 0)).await.unwrap();
+    assert_eq!(s.rows(ROOM, 1, 20).await.unwrap().first().unwrap().seq, 11);
+    assert_eq!(s.shards(), 16);
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_named() {
+    let defaults = ScyllaOptions::of(&config::Storage::default(), &config::Scylla::default());
+    let nobody = ScyllaOptions { nodes: vec!["127.0.0.1:1".into()], connect_timeout: Duration::from_millis(500), ..defaults };
+    let error = ScyllaStore::open(nobody).await.err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.starts_with("the database (127.0.0.1:1): "), "{error}");
+}
