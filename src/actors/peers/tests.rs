@@ -193,7 +193,11 @@ async fn the_death_of_who_keeps_a_presence_is_noticed_by_nobody_who_is_connected
     assert_eq!(watching.presence(user).await, "online");
     world.kill(2);
     watching.quiet(2_500, |push| push["op"] == "presence" && push["state"] == "offline").await;
-    assert_eq!(world.node(1).context.router.online(&[user, watcher]).await.len(), 2);
+    for user in [user, watcher] {
+        let shard = world.node(1).context.router.shard_of_user(user);
+        let owners: Vec<NodeId> = [1, 3].map(|n| world.node(n).shared.owner(shard)).to_vec();
+        assert_eq!(world.node(1).context.router.online(&[user]).await, [user], "{shard:?} {owners:?}");
+    }
     assert_eq!(world.node(3).context.router.presences(&[user]).await[0].state, crate::protocol::ops::PresenceState::Online);
     drop(session);
     assert_eq!(watching.presence(user).await, "offline");
