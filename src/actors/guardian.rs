@@ -352,7 +352,9 @@ impl Guardian {
             match super::reading::in_time(node.store.unapplied(Some(shard))).await {
                 Ok(rooms) if rooms.is_empty() => {}
                 Ok(rooms) => guardian.do_send(GuardianMsg::Redo(rooms)),
-                Err(error) => tracing::warn!(%error, "what a shard's last owner left unapplied could not be found; its rooms redo it when they start"),
+                Err(error) => {
+                    tracing::warn!(%error, "what a shard's last owner left unapplied could not be found; its rooms redo it when they start")
+                }
             }
         });
     }

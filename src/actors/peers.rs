@@ -117,15 +117,12 @@ fn owned_or_not(node: &NodeContext, shard: Shard, told: Told) {
     if let Some(peers) = node.router.peers() {
         match told {
             Told::Owned(epoch) => {
-                peers.shared.announced(shard, peers.me(), epoch);
+                peers.owned(shard, peers.me(), epoch);
                 peers.broadcast(node, &Word::Owned { shard: shard.0, epoch });
-                peers.wake();
             }
             Told::Released(to, epoch) => {
-                peers.shared.released(shard, peers.me(), epoch);
-                peers.shared.announced(shard, to, epoch);
+                peers.released(shard, peers.me(), to, epoch);
                 peers.broadcast(node, &Word::Released { shard: shard.0, to: to.0, epoch });
-                peers.wake();
             }
             Told::StepDown(..) | Told::Finish(_) => {}
         }
@@ -194,7 +191,7 @@ impl Peers {
         let owner = self.shared.owner(shard);
         if owner == self.me() && !node.claims.is_for_me(shard) {
             // It was given away, and the word of it says so no more.
-            self.shared.refused(shard, owner);
+            self.refused(shard, owner);
             return self.shared.owner(shard);
         }
         owner
@@ -216,6 +213,34 @@ impl Peers {
         gained.retain(|_, (at, _)| at.elapsed() <= GAINED);
         let known = gained.get(&shard).is_some_and(|(_, died)| *died);
         gained.insert(shard, (Instant::now(), died || known));
+    }
+
+    /// A shard may have another owner, if only for a moment: whoever owns it is told what it should know.
+    fn touched(&self, shard: Shard) {
+        self.again.lock().insert(shard);
+        self.wake();
+    }
+    fn learn(&self, shard: Shard, learn: impl FnOnce(&Shared)) {
+        let before = self.shared.owner(shard);
+        learn(&self.shared);
+        if self.shared.owner(shard) != before {
+            self.touched(shard);
+        }
+    }
+    fn owned(&self, shard: Shard, by: NodeId, epoch: u64) {
+        self.learn(shard, |shared| {
+            shared.announced(shard, by, epoch);
+        });
+    }
+    /// The plan of those who hear of it may not say yet who is the next: until it does, or somebody says so, it is who was named.
+    fn released(&self, shard: Shard, by: NodeId, to: NodeId, epoch: u64) {
+        self.learn(shard, |shared| {
+            shared.released(shard, by, epoch);
+            shared.announced(shard, to, epoch);
+        });
+    }
+    fn refused(&self, shard: Shard, by: NodeId) {
+        self.learn(shard, |shared| shared.refused(shard, by));
     }
 
     /// Something may have changed: whoever must be told is looked for.
@@ -273,7 +298,7 @@ impl Peers {
     fn corrected(&self, node: &NodeContext, from: NodeId, shards: &[Elsewhere]) {
         for Elsewhere { shard, owner, epoch } in shards {
             let (shard, owner) = (Shard(*shard), NodeId(*owner));
-            self.shared.refused(shard, from);
+            self.refused(shard, from);
             if owner == self.me() {
                 if node.claims.owned(shard).is_none() && self.owner(node, shard) != self.me() {
                     // The word of the release was lost there.
@@ -281,10 +306,9 @@ impl Peers {
                     self.tell(node, from, &Word::Released { shard: shard.0, to, epoch: *epoch });
                 }
             } else if owner != from {
-                self.shared.announced(shard, owner, *epoch);
+                self.owned(shard, owner, *epoch);
             }
         }
-        self.wake();
     }
 
     /// Gives up what nobody has answered in time.
@@ -447,10 +471,12 @@ impl Peers {
                 if placed != Placed::Mine && node.claims.owned(shard).is_none() {
                     self.shared.refused(shard, self.me());
                 }
+                self.touched(shard);
             }
             Event::TakeOver(shard) => {
                 self.note_gained(shard, true);
                 node.router.redo(shard);
+                self.touched(shard);
             }
             Event::Member(Change::Died(gone)) => self.gone(node, gone),
             Event::Member(Change::Restarted(gone)) => {

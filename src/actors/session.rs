@@ -280,7 +280,9 @@ impl Session {
             Request::Presence(set) => {
                 if let Some(state) = set.state {
                     self.seat.presence.set(state);
-                    self.node.router.to_presence(caller.user, PresenceMsg::Set { node: self.node.placement.me(), session: self.seat.id, state });
+                    self.node
+                        .router
+                        .to_presence(caller.user, PresenceMsg::Set { node: self.node.placement.me(), session: self.seat.id, state });
                 }
                 let node = self.node.clone();
                 self.spawn(reference, async move { answering::set_status(&node, caller.user, set.status).await }, ctx);

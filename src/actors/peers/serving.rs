@@ -7,8 +7,8 @@ use crate::actors::room::{Ask, RoomMsg};
 use crate::actors::router::Reply;
 use crate::bus::Envelope;
 use crate::bus::asks::{self, Answer, Elsewhere, Question, Said, ToPresence, Up, Word};
-use crate::cluster::shard::Placed;
 use crate::cluster::NodeId;
+use crate::cluster::shard::Placed;
 use crate::error::{ApiError, Code};
 use crate::protocol::codec::{self, Format};
 use crate::protocol::entry::Caller;
@@ -163,19 +163,16 @@ fn word_of(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, word: Word
     }
     match word {
         Word::Owned { shard, epoch } => {
-            peers.shared.announced(Shard(shard), from, epoch);
+            peers.owned(Shard(shard), from, epoch);
             node.claims.saw(Shard(shard), epoch);
-            peers.wake();
         }
         Word::Released { shard, to, epoch } => {
             let (shard, to) = (Shard(shard), NodeId(to));
-            peers.shared.released(shard, from, epoch);
-            peers.shared.announced(shard, to, epoch);
+            peers.released(shard, from, to, epoch);
             if to == peers.me() {
                 // The one that gives it may know sooner than the plan here.
                 node.claims.placed(shard, Placed::Mine);
             }
-            peers.wake();
         }
         Word::Follow { rooms, all } => {
             let elsewhere = peers.elsewhere(node, rooms.iter().map(|room| node.router.shard(*room)));

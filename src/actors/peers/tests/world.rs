@@ -25,8 +25,8 @@ use crate::protocol::entry::{Caller, RoomKind};
 use crate::protocol::ids::{ClientId, DeviceId, RoomId, UserId};
 use crate::protocol::ops::{Create, Request, Send as SendRequest};
 use crate::push::Pushes;
-use crate::storage::{ContactState, Store};
 use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore};
+use crate::storage::{ContactState, Store};
 use crate::webhooks::Webhooks;
 use actix::{Arbiter, ArbiterHandle};
 use async_trait::async_trait;
@@ -113,7 +113,11 @@ impl Net {
     pub fn cut(&self, a: NodeId, b: NodeId, on: bool) {
         let mut cut = self.cut.lock();
         for link in [(a, b), (b, a)] {
-            if on { cut.insert(link) } else { cut.remove(&link) };
+            if on {
+                cut.insert(link)
+            } else {
+                cut.remove(&link)
+            };
         }
     }
     /// Everything takes so long.
@@ -358,7 +362,9 @@ impl Client {
     pub async fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let come = async {
             loop {
-                let Some(Ok(message)) = self.socket.next().await else { panic!("the socket ended while waiting for {what}: {:?}", self.pushes) };
+                let Some(Ok(message)) = self.socket.next().await else {
+                    panic!("the socket ended while waiting for {what}: {:?}", self.pushes)
+                };
                 if let Message::Text(text) = message {
                     let push: Value = serde_json::from_str(&text).unwrap();
                     self.pushes.push(push.clone());
