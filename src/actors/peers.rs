@@ -21,7 +21,7 @@ use crate::cluster::shared::Shared;
 use crate::cluster::view::Event;
 use crate::cluster::{NodeId, Placement};
 use crate::error::{ApiError, Code};
-use crate::protocol::ids::{Millis, RoomId, Seq, Shard, UserId};
+use crate::protocol::ids::{DeviceId, Millis, RoomId, Seq, Shard, UserId};
 use crate::protocol::ops::PresencePush;
 use actix::Arbiter;
 use bytes::Bytes;
@@ -77,6 +77,8 @@ pub struct Peers {
     again: Mutex<BTreeSet<Shard>>,
     /// Shards that became this node's a moment ago, and whether by their owner's death.
     gained: Mutex<HashMap<Shard, (Instant, bool)>>,
+    /// Nodes of which something was missed, that sessions here may have to know.
+    doubtful: Mutex<BTreeSet<NodeId>>,
     woken: Notify,
 }
 
@@ -177,6 +179,7 @@ impl Peers {
             told: Mutex::new(vec![me; node.store.shards() as usize]),
             again: Mutex::default(),
             gained: Mutex::default(),
+            doubtful: Mutex::default(),
             woken: Notify::new(),
         }
     }
@@ -501,6 +504,7 @@ impl Peers {
     fn missed(&self, node: &NodeContext, from: NodeId) {
         self.tell_again(from);
         self.tell(node, from, &Word::Again);
+        self.doubtful.lock().insert(from);
         for guardian in node.router.guardians() {
             guardian.addr.do_send(GuardianMsg::Doubt(from));
         }
@@ -511,6 +515,37 @@ impl Peers {
         if !node.hubs.follows(room) {
             self.tell(node, owner, &Word::Unfollow { rooms: vec![room] });
         }
+    }
+
+    /// Closes the sockets of a user, or of one of its devices, at every node. What a node does not hear within a few tries it finds out when the
+    /// tokens end.
+    pub fn revoked(self: &Arc<Self>, node: &NodeContext, user: UserId, device: Option<DeviceId>) {
+        node.hubs.dispatch(Envelope::Revoked { user, device });
+        let body = asks::encode(&Question::Revoked { user, device });
+        for other in self.others() {
+            self.clone().surely(other, body.clone(), TRIES);
+        }
+    }
+
+    fn surely(self: Arc<Self>, to: NodeId, body: Bytes, tries: u32) {
+        let Some(node) = self.node.upgrade() else { return };
+        let (peers, again) = (self.clone(), body.clone());
+        let then: Then = Box::new(move |said| {
+            if said.is_err() && tries > 0 && peers.shared.look(|view| view.membership().has(to)) {
+                peers.surely(to, again, tries - 1);
+            }
+        });
+        self.ask(&node, to, body, then);
+    }
+
+    /// The nodes that are there beside this one.
+    fn others(&self) -> Vec<NodeId> {
+        self.shared.look(|view| view.membership().nodes().map(|(node, _)| node).filter(|node| *node != view.me()).collect())
+    }
+
+    /// The webhooks were changed here.
+    pub fn webhooks_changed(&self, node: &NodeContext) {
+        self.broadcast(node, &Word::Webhooks);
     }
 
     /// Tells a node the heads of rooms that it follows.
