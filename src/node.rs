@@ -163,7 +163,7 @@ async fn live(
         Some(tls) => drop(actix::spawn(tls.watch(hangup))),
         None => drop(actix::spawn(ignore(hangup))),
     }
-    actix::spawn(chores::run(api.clone()));
+    actix::spawn(chores::run(node.clone(), api.clone()));
     if let Mode::Dev(options) = &mode {
         demo::seed(&node, &api, options, address).await?;
     }
@@ -296,6 +296,13 @@ async fn drain(node: &NodeContext, doors: &Doors) {
     metrics().node_ready.set(0);
     node.draining.store(true, Ordering::Relaxed);
     tracing::info!(sockets = doors.open(), "draining");
+    if let Some(peers) = node.router.peers() {
+        // Half of the time: the sockets need some too. What is not handed over is taken over.
+        let limit = Duration::from_millis(node.config.http.stop_timeout_ms / 2);
+        if !peers.hand_over(node, limit).await {
+            tracing::warn!(shards = node.claims.owned_shards(), "not all shards were handed over in time");
+        }
+    }
     let spread = node.config.http.drain_spread_ms;
     node.hubs.each(|| HubMsg::Drain(spread));
     let limit = Duration::from_millis(node.config.http.stop_timeout_ms);
@@ -348,7 +355,7 @@ impl NodePort for Port {
         self.node.ids.one().await
     }
     fn revoked(&self, user: UserId, device: Option<DeviceId>) {
-        self.node.bus.broadcast(Envelope::Revoked { user, device });
+        self.node.router.revoked(&self.node, user, device);
         let pushes = self.node.pushes.clone();
         actix::spawn(async move {
             // What this leaves behind is noticed before anything is sent (`actors::wanted`).

@@ -368,7 +368,8 @@ impl Hub {
         }
     }
 
-    fn seats_of(&self, user: UserId) -> Vec<Rc<Seat>> {
+    /// Sessions of a user in this thread.
+    pub fn seats_of(&self, user: UserId) -> Vec<Rc<Seat>> {
         self.users.borrow().get(&user).cloned().unwrap_or_default()
     }
 
@@ -420,6 +421,21 @@ impl Hub {
         for (user, watcher) in watched {
             router.to_presence(user, PresenceMsg::Watch { node, watcher, hub, reply: None });
         }
+    }
+
+    /// Looks whether users of these shards are in rooms that their sessions here were not told of.
+    fn look_again(&self, shards: Arc<HashSet<Shard>>) {
+        let Some(hub) = self.me.borrow().upgrade() else { return };
+        actix::spawn(async move {
+            let router = &hub.node.router;
+            let users: Vec<UserId> =
+                hub.users.borrow().keys().copied().filter(|user| shards.contains(&router.shard_of_user(*user))).collect();
+            for user in users {
+                if let Err(error) = super::resuming::look_again(&hub, user).await {
+                    tracing::debug!(%error, "rooms that a user may have come into could not be looked for");
+                }
+            }
+        });
     }
 
     fn revoked(&self, user: UserId, device: Option<DeviceId>) {
@@ -564,6 +580,8 @@ pub enum HubMsg {
     SessionGone(u64),
     /// These shards have other owners, or theirs may have missed something: announce sessions and watchers again.
     Announce(Arc<HashSet<Shard>>),
+    /// Who keeps presences of these shards may have told of rooms that users came into, and it was lost.
+    LookAgain(Arc<HashSet<Shard>>),
     /// Tell every session to reconnect, spread over so many milliseconds, then close.
     Drain(u64),
     /// Panic, for tests.
@@ -630,6 +648,7 @@ impl Handler<HubMsg> for HubActor {
                     hub.leave(id);
                 }
             }
+            HubMsg::LookAgain(shards) => hub.look_again(shards),
             HubMsg::Announce(shards) => hub.announce_all(&shards),
             HubMsg::Drain(spread_ms) => super::session::drain(hub, spread_ms),
             HubMsg::PanicSession(user) => {

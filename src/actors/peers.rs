@@ -21,7 +21,7 @@ use crate::cluster::shared::Shared;
 use crate::cluster::view::Event;
 use crate::cluster::{NodeId, Placement};
 use crate::error::{ApiError, Code};
-use crate::protocol::ids::{Millis, RoomId, Seq, Shard, UserId};
+use crate::protocol::ids::{DeviceId, Millis, RoomId, Seq, Shard, UserId};
 use crate::protocol::ops::PresencePush;
 use actix::Arbiter;
 use bytes::Bytes;
@@ -77,6 +77,8 @@ pub struct Peers {
     again: Mutex<BTreeSet<Shard>>,
     /// Shards that became this node's a moment ago, and whether by their owner's death.
     gained: Mutex<HashMap<Shard, (Instant, bool)>>,
+    /// Nodes of which something was missed, that sessions here may have to know.
+    doubtful: Mutex<BTreeSet<NodeId>>,
     woken: Notify,
 }
 
@@ -117,15 +119,12 @@ fn owned_or_not(node: &NodeContext, shard: Shard, told: Told) {
     if let Some(peers) = node.router.peers() {
         match told {
             Told::Owned(epoch) => {
-                peers.shared.announced(shard, peers.me(), epoch);
+                peers.owned(shard, peers.me(), epoch);
                 peers.broadcast(node, &Word::Owned { shard: shard.0, epoch });
-                peers.wake();
             }
             Told::Released(to, epoch) => {
-                peers.shared.released(shard, peers.me(), epoch);
-                peers.shared.announced(shard, to, epoch);
+                peers.released(shard, peers.me(), to, epoch);
                 peers.broadcast(node, &Word::Released { shard: shard.0, to: to.0, epoch });
-                peers.wake();
             }
             Told::StepDown(..) | Told::Finish(_) => {}
         }
@@ -180,6 +179,7 @@ impl Peers {
             told: Mutex::new(vec![me; node.store.shards() as usize]),
             again: Mutex::default(),
             gained: Mutex::default(),
+            doubtful: Mutex::default(),
             woken: Notify::new(),
         }
     }
@@ -194,7 +194,7 @@ impl Peers {
         let owner = self.shared.owner(shard);
         if owner == self.me() && !node.claims.is_for_me(shard) {
             // It was given away, and the word of it says so no more.
-            self.shared.refused(shard, owner);
+            self.refused(shard, owner);
             return self.shared.owner(shard);
         }
         owner
@@ -216,6 +216,34 @@ impl Peers {
         gained.retain(|_, (at, _)| at.elapsed() <= GAINED);
         let known = gained.get(&shard).is_some_and(|(_, died)| *died);
         gained.insert(shard, (Instant::now(), died || known));
+    }
+
+    /// A shard may have another owner, if only for a moment: whoever owns it is told what it should know.
+    fn touched(&self, shard: Shard) {
+        self.again.lock().insert(shard);
+        self.wake();
+    }
+    fn learn(&self, shard: Shard, learn: impl FnOnce(&Shared)) {
+        let before = self.shared.owner(shard);
+        learn(&self.shared);
+        if self.shared.owner(shard) != before {
+            self.touched(shard);
+        }
+    }
+    fn owned(&self, shard: Shard, by: NodeId, epoch: u64) {
+        self.learn(shard, |shared| {
+            shared.announced(shard, by, epoch);
+        });
+    }
+    /// The plan of those who hear of it may not say yet who is the next: until it does, or somebody says so, it is who was named.
+    fn released(&self, shard: Shard, by: NodeId, to: NodeId, epoch: u64) {
+        self.learn(shard, |shared| {
+            shared.released(shard, by, epoch);
+            shared.announced(shard, to, epoch);
+        });
+    }
+    fn refused(&self, shard: Shard, by: NodeId) {
+        self.learn(shard, |shared| shared.refused(shard, by));
     }
 
     /// Something may have changed: whoever must be told is looked for.
@@ -273,7 +301,7 @@ impl Peers {
     fn corrected(&self, node: &NodeContext, from: NodeId, shards: &[Elsewhere]) {
         for Elsewhere { shard, owner, epoch } in shards {
             let (shard, owner) = (Shard(*shard), NodeId(*owner));
-            self.shared.refused(shard, from);
+            self.refused(shard, from);
             if owner == self.me() {
                 if node.claims.owned(shard).is_none() && self.owner(node, shard) != self.me() {
                     // The word of the release was lost there.
@@ -281,10 +309,9 @@ impl Peers {
                     self.tell(node, from, &Word::Released { shard: shard.0, to, epoch: *epoch });
                 }
             } else if owner != from {
-                self.shared.announced(shard, owner, *epoch);
+                self.owned(shard, owner, *epoch);
             }
         }
-        self.wake();
     }
 
     /// Gives up what nobody has answered in time.
@@ -451,10 +478,12 @@ impl Peers {
                 if placed != Placed::Mine && node.claims.owned(shard).is_none() {
                     self.shared.refused(shard, self.me());
                 }
+                self.touched(shard);
             }
             Event::TakeOver(shard) => {
                 self.note_gained(shard, true);
                 node.router.redo(shard);
+                self.touched(shard);
             }
             Event::Member(Change::Died(gone)) => self.gone(node, gone),
             Event::Member(Change::Restarted(gone)) => {
@@ -479,6 +508,7 @@ impl Peers {
     fn missed(&self, node: &NodeContext, from: NodeId) {
         self.tell_again(from);
         self.tell(node, from, &Word::Again);
+        self.doubtful.lock().insert(from);
         for guardian in node.router.guardians() {
             guardian.addr.do_send(GuardianMsg::Doubt(from));
         }
@@ -489,6 +519,37 @@ impl Peers {
         if !node.hubs.follows(room) {
             self.tell(node, owner, &Word::Unfollow { rooms: vec![room] });
         }
+    }
+
+    /// Closes the sockets of a user, or of one of its devices, at every node. What a node does not hear within a few tries it finds out when the
+    /// tokens end.
+    pub fn revoked(self: &Arc<Self>, node: &NodeContext, user: UserId, device: Option<DeviceId>) {
+        node.hubs.dispatch(Envelope::Revoked { user, device });
+        let body = asks::encode(&Question::Revoked { user, device });
+        for other in self.others() {
+            self.clone().surely(other, body.clone(), TRIES);
+        }
+    }
+
+    fn surely(self: Arc<Self>, to: NodeId, body: Bytes, tries: u32) {
+        let Some(node) = self.node.upgrade() else { return };
+        let (peers, again) = (self.clone(), body.clone());
+        let then: Then = Box::new(move |said| {
+            if said.is_err() && tries > 0 && peers.shared.look(|view| view.membership().has(to)) {
+                peers.surely(to, again, tries - 1);
+            }
+        });
+        self.ask(&node, to, body, then);
+    }
+
+    /// The nodes that are there beside this one.
+    fn others(&self) -> Vec<NodeId> {
+        self.shared.look(|view| view.membership().nodes().map(|(node, _)| node).filter(|node| *node != view.me()).collect())
+    }
+
+    /// The webhooks were changed here.
+    pub fn webhooks_changed(&self, node: &NodeContext) {
+        self.broadcast(node, &Word::Webhooks);
     }
 
     /// Tells a node the heads of rooms that it follows.

@@ -5,9 +5,10 @@ use super::hub::{Attach, Hub, Seat};
 use super::reading;
 use super::room::storage_error;
 use super::router::{Verdict, lost};
+use crate::bus::UserEvent;
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::{Entry, RoomKind};
-use crate::protocol::ids::{RoomId, Seq};
+use crate::protocol::ids::{RoomId, Seq, UserId};
 use crate::protocol::ops::{CursorShown, Entries, Push, Resume, Resumed, RoomStanding, RoomSummary, Standing};
 use crate::protocol::resume;
 use crate::storage::ContactState;
@@ -151,6 +152,24 @@ pub async fn joined(hub: &Rc<Hub>, seat: &Rc<Seat>, room: RoomId, seq: Seq) -> R
         _ => seq.saturating_sub(1),
     };
     stand(hub, seat, *verdict, Standing::Joined, from.min(verdict.head), summary).await
+}
+
+/// Tells the sessions of a user, of this thread, of rooms that it is in and they do not follow: a word of it was lost.
+pub async fn look_again(hub: &Rc<Hub>, user: UserId) -> Result<(), ApiError> {
+    let node = &hub.node;
+    let mine = reading::in_time(node.store.rooms_of(user, node.config.rooms.rooms_per_user_max)).await.map_err(storage_error)?;
+    let followed = |room: &RoomId| hub.seats_of(user).iter().all(|seat| seat.rooms.borrow().contains(room));
+    let missing: Vec<RoomId> = mine.into_iter().filter(|room| !followed(room)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let rows = reading::in_time(node.store.rooms(&missing)).await.map_err(storage_error)?;
+    for row in rows.into_iter().flatten() {
+        for seat in hub.seats_of(user).iter().filter(|seat| !seat.rooms.borrow().contains(&row.room)) {
+            seat.addr.do_send(super::session::Event(UserEvent::Joined { room: row.room, seq: row.applied }));
+        }
+    }
+    Ok(())
 }
 
 /// What was left before the owner is asked is the owner's to know; what is left from now on ends the catch-up.

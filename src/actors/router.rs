@@ -10,13 +10,14 @@ use super::node::NodeContext;
 use super::peers::{Joined, Peers};
 use super::presence::PresenceMsg;
 use super::room::RoomMsg;
+use crate::bus::Envelope;
 pub use crate::bus::asks::{Answer, Verdict};
 use crate::bus::asks::{Question, Said};
 use crate::cluster::NodeId;
 use crate::cluster::claims::Told;
 use crate::error::{ApiError, Code};
 use crate::protocol::entry::Caller;
-use crate::protocol::ids::{Millis, RoomId, Shard, UserId};
+use crate::protocol::ids::{DeviceId, Millis, RoomId, Shard, UserId};
 use crate::protocol::ops::{PresencePush, Request};
 use crate::push::Pushes;
 use actix::prelude::*;
@@ -384,6 +385,14 @@ impl Router {
             out.extend(answer.await);
         }
         out
+    }
+
+    /// Tokens of a user, or of one of its devices, are no longer accepted.
+    pub fn revoked(&self, node: &NodeContext, user: UserId, device: Option<DeviceId>) {
+        match self.peers() {
+            Some(peers) => peers.revoked(node, user, device),
+            None => node.bus.broadcast(Envelope::Revoked { user, device }),
+        }
     }
 
     /// There are push jobs in a shard that are due then: its owner is told.

@@ -419,6 +419,9 @@ impl Handler<Tell> for Sender {
                 id
             }
             Told::Changed(id) => {
+                if let Some(peers) = self.node.router.peers() {
+                    peers.webhooks_changed(&self.node);
+                }
                 // An operator has mended something, perhaps: look at once.
                 if let Some(queue) = self.queues.get_mut(&id) {
                     (queue.streak, queue.until) = (0, None);

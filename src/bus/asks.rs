@@ -139,6 +139,14 @@ pub enum Question {
         /// Who is asked about.
         users: Vec<UserId>,
     },
+    /// Tokens of this user (or of one device) are no longer accepted: to every node, which closes its sockets.
+    Revoked {
+        /// Whose.
+        user: UserId,
+        /// Which device; all when none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<DeviceId>,
+    },
 }
 
 impl Question {
@@ -292,6 +300,8 @@ pub enum Word {
     },
     /// Say again whatever the other should know of the node it is said to: what it follows, who is connected.
     Again,
+    /// The webhooks are others now: to be read again.
+    Webhooks,
     /// Pushes of a shard are due then.
     Due {
         /// The shard.
@@ -319,4 +329,113 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let Some((&VERSION, mut rest)) = body.split_first() else { return Err(malformed("another version".into())) };
     let value = rmp_serde::from_read(&mut rest).map_err(|e| malformed(e.to_string()))?;
     if rest.is_empty() { Ok(value) } else { Err(malformed(format!("{} bytes behind the value", rest.len()))) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::protocol::entry::RoomKind;
+    use crate::protocol::ids::ClientId;
+    use crate::protocol::ops::Typing;
+    use std::fmt::Debug;
+
+    const ANN: UserId = UserId(7);
+    const ROOM: RoomId = RoomId(5);
+
+    fn questions() -> Vec<Question> {
+        let caller = Caller { user: ANN, device: DeviceId(9) };
+        let cid = ClientId("0199f3a0-1c00-7000-8000-000000000001".parse().unwrap());
+        let create = Create { kind: RoomKind::Group, name: Some("tea".into()), topic: None, members: vec![UserId(8)], cid };
+        let presence = |what| Question::Presence { user: ANN, what };
+        vec![
+            Question::request(caller, &Request::Typing(Typing { room: ROOM, on: true }), Some(3)),
+            Question::Create { room: ROOM, by: ANN, create },
+            Question::Admit { room: ROOM, user: UserId(8), by: ANN, role: Role::Member },
+            Question::Attach { user: ANN, rooms: vec![ROOM, RoomId(u64::MAX >> 1)], follow: true },
+            Question::Settle { room: ROOM },
+            presence(ToPresence::Event(UserEvent::Joined { room: ROOM, seq: 4 })),
+            presence(ToPresence::Event(UserEvent::Left { room: ROOM, seq: 4 })),
+            presence(ToPresence::Event(UserEvent::Contact { other: UserId(8) })),
+            presence(ToPresence::Unwatch { watcher: UserId(8), hub: None }),
+            Question::Watch { watcher: UserId(8), hub: 1, users: vec![ANN] },
+            Question::Look { users: vec![ANN] },
+            Question::Online { users: vec![ANN, UserId(8)] },
+            Question::Revoked { user: ANN, device: Some(DeviceId(9)) },
+        ]
+    }
+
+    fn answers() -> Vec<Said> {
+        let presence = PresencePush { user: ANN, state: PresenceState::Away, last_seen: 1_700_000_000_000, status: "tea".into() };
+        vec![
+            Said::Done(Answer { room: Some(ROOM), seq: Some(4), n: Some(3), id: Some(MessageId(99)), at: Some(1_700_000_000_000) }),
+            Said::Done(Answer::default()),
+            Said::Failed(ApiError::after(Code::Busy, "too much is waiting", std::time::Duration::from_secs(1))),
+            Said::Verdicts(vec![Verdict { room: ROOM, member: true, head: 4 }]),
+            Said::Presences(vec![presence]),
+            Said::Users(vec![ANN]),
+            Said::Elsewhere(vec![Elsewhere { shard: 11, owner: 2, epoch: 3 }]),
+        ]
+    }
+
+    fn words() -> Vec<Word> {
+        let up = Up { session: 1, device: DeviceId(9), hub: 0, state: PresenceState::Busy };
+        let to = vec![
+            (ANN, ToPresence::Up(up)),
+            (ANN, ToPresence::Down { session: 1 }),
+            (ANN, ToPresence::Set { session: 1, state: PresenceState::Online }),
+            (ANN, ToPresence::Status("tea".into())),
+            (ANN, ToPresence::Watch { watcher: UserId(8), hub: 1 }),
+            (ANN, ToPresence::Unwatch { watcher: UserId(8), hub: Some(1) }),
+        ];
+        let elsewhere = Elsewhere { shard: 11, owner: 2, epoch: 0 };
+        vec![
+            Word::Owned { shard: 11, epoch: 3 },
+            Word::Released { shard: 11, to: 2, epoch: 3 },
+            Word::Follow { rooms: vec![ROOM], all: true },
+            Word::Unfollow { rooms: vec![ROOM] },
+            Word::Heads { heads: vec![(ROOM, 4)] },
+            Word::Presence { to: to.clone(), hops: 0 },
+            Word::Elsewhere { shards: vec![elsewhere], back: to, hops: 1 },
+            Word::Again,
+            Word::Webhooks,
+            Word::Due { shard: 11, at: 1_700_000_000_000 },
+        ]
+    }
+
+    /// The lines that a value becomes; each is read back.
+    fn lines<T: Serialize + DeserializeOwned + PartialEq + Debug>(values: &[T]) -> Vec<String> {
+        let line = |value: &T| {
+            let body = encode(value);
+            assert_eq!(decode::<T>(&body).unwrap(), *value);
+            assert!((0..body.len()).all(|end| decode::<T>(&body[..end]).is_err()), "half of it is nothing: {value:?}");
+            hex::encode(&body)
+        };
+        values.iter().map(line).collect()
+    }
+
+    #[test]
+    fn what_nodes_say_is_written_and_read_as_it_always_was() {
+        let made = [lines(&questions()), lines(&answers()), lines(&words())].concat();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/asks.hex");
+        let golden = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(golden.lines().eq(made.iter().map(String::as_str)), "tests/golden/asks.hex should read:\n{}", made.join("\n"));
+    }
+
+    #[test]
+    fn fields_of_a_later_build_are_passed_over_and_another_version_is_refused() {
+        #[derive(Serialize)]
+        enum Later {
+            #[serde(rename = "settle")]
+            Settle { room: RoomId, patience: Vec<u8> },
+            #[serde(rename = "dance")]
+            Dance,
+        }
+        let settle = encode(&Later::Settle { room: ROOM, patience: vec![1] });
+        assert_eq!(decode::<Question>(&settle).unwrap(), Question::Settle { room: ROOM });
+        assert_eq!(decode::<Question>(&encode(&Later::Dance)).unwrap_err().code, Code::Malformed);
+        let mut other = encode(&Question::Settle { room: ROOM }).to_vec();
+        other[0] = VERSION + 1;
+        assert!(decode::<Question>(&other).is_err() && decode::<Question>(&[]).is_err());
+    }
 }

@@ -144,9 +144,11 @@ impl View {
     fn forget(&mut self, node: NodeId) -> Vec<Shard> {
         let mut owned = Vec::new();
         for (index, told) in self.told.iter_mut().enumerate() {
-            if told.is_some_and(|(_, owner)| owner == node) {
+            let shard = Shard(index as u32);
+            // Nobody may have heard that it owned what it should own, and presence is kept without owning anything.
+            if told.map_or(self.plan.owner(shard) == Some(node), |(_, owner)| owner == node) {
                 *told = None;
-                owned.push(Shard(index as u32));
+                owned.push(shard);
             }
         }
         owned

@@ -1,13 +1,17 @@
 //! What a node does now and then by itself: removes what is older than is kept, and gives its space back.
 //!
+//! In a cluster the node does it that owns the first shard, and the others look now and then whether that is theirs by now.
 //! Each round is bounded; what it does not get done is the next round's. A round that fails is in the log and tried again.
 
+use crate::actors::node::NodeContext;
 use crate::auth::now;
 use crate::http::Api;
 use crate::http::audit::Audit;
+use crate::protocol::ids::Shard;
 use crate::storage::retention::{self, Round};
 use crate::telemetry::metrics;
 use actix_web::web;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two looks at the records of administrative acts.
@@ -16,17 +20,27 @@ const AUDIT_EVERY: Duration = Duration::from_secs(3_600);
 const REPORTS_EVERY: Duration = Duration::from_secs(3_600);
 /// From the start to the first round, so that a start has the disk for itself.
 const FIRST: Duration = Duration::from_secs(60);
+/// Between two looks whether the chores of another node are this one's by now.
+const OTHERS: Duration = Duration::from_secs(10);
 /// Between two rounds when the first one was not done with everything: the store's readers and writer come in between.
 const NEXT: Duration = Duration::from_millis(200);
 
 /// Does the rounds. Does not end.
-pub(super) async fn run(api: web::Data<Api>) {
-    futures_util::join!(audit(&api), reports(&api), entries(&api));
+pub(super) async fn run(node: Arc<NodeContext>, api: web::Data<Api>) {
+    futures_util::join!(audit(&node, &api), reports(&node, &api), entries(&node, &api));
 }
 
-async fn audit(api: &Api) {
+/// Returns when the chores are this node's to do.
+async fn turn(node: &NodeContext) {
+    while !node.router.owns(Shard(0)) {
+        tokio::time::sleep(OTHERS).await;
+    }
+}
+
+async fn audit(node: &NodeContext, api: &Api) {
     tokio::time::sleep(FIRST).await;
     loop {
+        turn(node).await;
         match api.audit.purge(Audit::day(now())).await {
             Ok(0) => {}
             Ok(removed) => {
@@ -40,8 +54,9 @@ async fn audit(api: &Api) {
     }
 }
 
-async fn reports(api: &Api) {
+async fn reports(node: &NodeContext, api: &Api) {
     loop {
+        turn(node).await;
         match api.reports.sweep(now()).await {
             Ok(0) => {}
             Ok(removed) => {
@@ -55,12 +70,13 @@ async fn reports(api: &Api) {
     }
 }
 
-async fn entries(api: &Api) {
+async fn entries(node: &NodeContext, api: &Api) {
     let rooms = &api.config.rooms;
     let every = Duration::from_secs(rooms.purge_every_s);
     tokio::time::sleep(every.min(FIRST)).await;
     let (mut round, mut removed) = (Round::default(), 0);
     loop {
+        turn(node).await;
         round.removed = 0;
         let done = retention::purge(&*api.store, rooms.keep_s, now(), rooms.purge_rows_max, &mut round).await;
         metrics().entries_purged_total.inc_by(round.removed as u64);

@@ -125,8 +125,14 @@ impl Peers {
             rooms = rooms[from..].iter().take(ROOMS_AT_ONCE).copied().collect();
         }
         self.tell_follow(node, rooms, false);
-        let others: Vec<NodeId> = self.shared.look(|view| view.membership().nodes().map(|(node, _)| node).collect());
-        for other in others.into_iter().filter(|other| *other != self.me()) {
+        let doubtful = std::mem::take(&mut *self.doubtful.lock());
+        if !doubtful.is_empty() {
+            // What they told this node's sessions of rooms that their users came into may have been lost.
+            let shards = (0..node.store.shards()).map(Shard).filter(|shard| doubtful.contains(&self.owner(node, *shard)));
+            let shards = Arc::new(shards.collect::<HashSet<Shard>>());
+            node.hubs.each(|| HubMsg::LookAgain(shards.clone()));
+        }
+        for other in self.others() {
             // A word alone, if there was nothing else: a hole before it shows.
             self.tell(node, other, &Word::Follow { rooms: Vec::new(), all: false });
         }

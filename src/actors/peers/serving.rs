@@ -83,6 +83,10 @@ pub(super) fn serve(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, q
             presences(node, peers, users, watch, respond);
         }
         Question::Look { users } => presences(node, peers, users, PresenceMsg::Look, respond),
+        Question::Revoked { user, device } => {
+            node.hubs.dispatch(Envelope::Revoked { user, device });
+            respond(Said::Done(Answer::default()));
+        }
         Question::Online { users } => {
             let node = node.clone();
             peers.runtime.spawn(async move { respond(Said::Users(node.router.online_here(&users).await)) });
@@ -130,6 +134,7 @@ fn shards(node: &NodeContext, question: &Question) -> Vec<Shard> {
         Question::Create { room, .. } | Question::Admit { room, .. } | Question::Settle { room } => vec![router.shard(*room)],
         Question::Attach { rooms, .. } => rooms.iter().map(|room| router.shard(*room)).collect(),
         Question::Presence { user, .. } => vec![router.shard_of_user(*user)],
+        Question::Revoked { .. } => Vec::new(),
         Question::Watch { users, .. } | Question::Look { users } | Question::Online { users } => {
             users.iter().map(|user| router.shard_of_user(*user)).collect()
         }
@@ -163,19 +168,16 @@ fn word_of(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, word: Word
     }
     match word {
         Word::Owned { shard, epoch } => {
-            peers.shared.announced(Shard(shard), from, epoch);
+            peers.owned(Shard(shard), from, epoch);
             node.claims.saw(Shard(shard), epoch);
-            peers.wake();
         }
         Word::Released { shard, to, epoch } => {
             let (shard, to) = (Shard(shard), NodeId(to));
-            peers.shared.released(shard, from, epoch);
-            peers.shared.announced(shard, to, epoch);
+            peers.released(shard, from, to, epoch);
             if to == peers.me() {
                 // The one that gives it may know sooner than the plan here.
                 node.claims.placed(shard, Placed::Mine);
             }
-            peers.wake();
         }
         Word::Follow { rooms, all } => {
             let elsewhere = peers.elsewhere(node, rooms.iter().map(|room| node.router.shard(*room)));
@@ -206,6 +208,14 @@ fn word_of(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, word: Word
             peers.wake();
         }
         Word::Again => peers.tell_again(from),
+        Word::Webhooks => {
+            let node = node.clone();
+            peers.runtime.spawn(async move {
+                if let Err(error) = node.webhooks.load().await {
+                    tracing::warn!(%error, "webhooks that another node changed could not be read");
+                }
+            });
+        }
         Word::Due { shard, at } => node.pushes.hint(Shard(shard), at),
     }
 }

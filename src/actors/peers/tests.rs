@@ -193,7 +193,11 @@ async fn the_death_of_who_keeps_a_presence_is_noticed_by_nobody_who_is_connected
     assert_eq!(watching.presence(user).await, "online");
     world.kill(2);
     watching.quiet(2_500, |push| push["op"] == "presence" && push["state"] == "offline").await;
-    assert_eq!(world.node(1).context.router.online(&[user, watcher]).await.len(), 2);
+    for user in [user, watcher] {
+        let shard = world.node(1).context.router.shard_of_user(user);
+        let owners: Vec<NodeId> = [1, 3].map(|n| world.node(n).shared.owner(shard)).to_vec();
+        assert_eq!(world.node(1).context.router.online(&[user]).await, [user], "{shard:?} {owners:?}");
+    }
     assert_eq!(world.node(3).context.router.presences(&[user]).await[0].state, crate::protocol::ops::PresenceState::Online);
     drop(session);
     assert_eq!(watching.presence(user).await, "offline");
@@ -253,4 +257,110 @@ async fn a_node_that_drains_hands_over_everything_and_its_sessions_go_on() {
     world.node(2).say(BEN, rooms[0], "yes").await;
     assert_eq!(ben.text().await, "yes");
     assert_eq!(drained.claims.owned_shards(), 0);
+}
+
+#[actix::test]
+async fn a_revocation_closes_sockets_everywhere_though_its_envelopes_are_lost_at_first() {
+    let world = World::of(3).await;
+    let mut sessions = vec![world.node(2).session(BEN).await, world.node(3).session(BEN).await];
+    let mut left = 2;
+    world.net.silently(true);
+    world.net.lose(move |from, _, envelope| {
+        let lost = from == NodeId(1) && left > 0 && matches!(envelope, Envelope::Ask { .. });
+        left -= i32::from(lost);
+        lost
+    });
+    let node = &world.node(1).context;
+    node.router.revoked(node, BEN, None);
+    for session in &mut sessions {
+        session.ended().await;
+    }
+}
+
+#[actix::test]
+async fn a_word_of_a_room_that_was_lost_is_made_up_for() {
+    let world = World::of(3).await;
+    let (room, cid) = (world.room_at(1), world.users_at(2).next().unwrap());
+    let mut session = world.node(3).session(cid).await;
+    world.net.lose(|_, _, envelope| matches!(envelope, Envelope::User { .. }));
+    world.node(1).create(room, &[ANN, cid]).await;
+    session.until("the room", |push| push["op"] == "room" && push["room"] == room.0.to_string() && push["standing"] == "joined").await;
+    world.node(2).say(ANN, room, "welcome").await;
+    assert_eq!(session.text().await, "welcome");
+}
+
+#[actix::test]
+async fn pushes_of_a_dead_nodes_shards_are_looked_for_by_who_gets_them_and_hints_go_to_the_owner() {
+    let world = World::of(2).await;
+    let (asker, owner) = (&world.node(1).context, &world.node(2).context);
+    let shard = owner.router.shard_of_user(world.users_at(2).next().unwrap());
+    owner.pushes.take_hints(owner.pushes.worker(shard));
+    asker.router.pushes_due(&asker.pushes, shard, 5);
+    until("the owner is told", async || owner.pushes.take_hints(owner.pushes.worker(shard)).contains_key(&shard)).await;
+    asker.pushes.take_hints(asker.pushes.worker(shard));
+    assert!(!asker.router.owns(shard));
+    world.kill(2);
+    until("the heir looks", async || asker.pushes.take_hints(asker.pushes.worker(shard)).contains_key(&shard)).await;
+    assert!(asker.router.owns(shard));
+}
+
+#[actix::test]
+async fn more_questions_than_may_be_open_are_refused_and_the_death_of_who_was_asked_ends_them() {
+    let world = World::of(2).await;
+    let peers = world.node(1).context.router.peers().unwrap();
+    world.net.cut(NodeId(1), NodeId(2), true);
+    let (tx, rx) = std::sync::mpsc::channel();
+    for _ in 0..=OPEN_MAX {
+        let tx = tx.clone();
+        let then: Then = Box::new(move |said| drop(tx.send(said.unwrap_err().code)));
+        peers.ask(&world.node(1).context, NodeId(2), Bytes::new(), then);
+    }
+    assert_eq!(rx.try_recv(), Ok(Code::Busy));
+    assert!(rx.try_recv().is_err());
+    world.kill(2);
+    let codes: Vec<Code> = rx.iter().take(OPEN_MAX).collect();
+    assert!(codes.iter().all(|code| *code == Code::Unavailable));
+    assert!(peers.table.lock().open.is_empty());
+}
+
+/// Whatever is lost, delayed and moved: what was acknowledged is in the log once, and every session gets the whole log in order.
+#[actix::test]
+async fn whatever_the_bus_does_every_session_gets_every_log_in_order() {
+    use rand::{Rng, SeedableRng};
+    let seed: u64 = std::env::var("HUBBUB_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    eprintln!("HUBBUB_SEED={seed}");
+    let mut chance = rand::rngs::StdRng::seed_from_u64(seed);
+    let world = World::of(3).await;
+    let rooms: Vec<RoomId> = (1..=3).map(|n| world.room_at(n)).collect();
+    for room in &rooms {
+        world.node(1).create(*room, &[ANN, BEN]).await;
+    }
+    let mut sessions = vec![world.node(1).session(BEN).await, world.node(2).session(BEN).await, world.node(3).session(BEN).await];
+    let mut loss = rand::rngs::StdRng::seed_from_u64(seed + 1);
+    world.net.lose(move |_, _, _| loss.random_bool(0.05));
+    world.net.delay(Duration::from_millis(2));
+    for n in 0..60 {
+        match chance.random_range(0..12) {
+            0 => world.weigh(chance.random_range(1..=3), 0),
+            1 | 2 => (1..=3).for_each(|node| world.weigh(node, 100)),
+            _ => {}
+        }
+        let said = rooms.iter().map(|room| {
+            let node = world.node(chance.random_range(1..=3));
+            async move { node.say(ANN, *room, &format!("{room} {n}")).await }
+        });
+        futures_util::future::join_all(said).await;
+    }
+    world.net.lose(|_, _, _| false);
+    for session in &mut sessions {
+        let mut texts = Vec::new();
+        while texts.len() < 180 {
+            texts.push(session.text().await);
+        }
+        for room in &rooms {
+            let of_room: Vec<&String> = texts.iter().filter(|text| text.starts_with(&format!("{room} "))).collect();
+            let expected: Vec<String> = (0..60).map(|n| format!("{room} {n}")).collect();
+            assert!(of_room.iter().copied().eq(&expected), "seed {seed}: {of_room:?}");
+        }
+    }
 }

@@ -399,6 +399,11 @@ impl Client {
         let push = self.until("presence", |push| push["op"] == "presence" && push["user"] == of.0.to_string()).await;
         push["state"].as_str().unwrap().to_owned()
     }
+    /// The server closes the socket.
+    pub async fn ended(&mut self) {
+        let over = async { while !matches!(self.socket.next().await, None | Some(Err(_) | Ok(Message::Close(_)))) {} };
+        tokio::time::timeout(SOON, over).await.unwrap();
+    }
     /// Nothing that is unwanted comes for so long.
     pub async fn quiet(&mut self, for_ms: u64, unwanted: impl Fn(&Value) -> bool) {
         let until = tokio::time::Instant::now() + Duration::from_millis(for_ms);
