@@ -41,11 +41,13 @@ end
 return found
 ";
 
-/// Keys and arguments as above. The lease says for its last time that its node has left.
+/// Keys and arguments as above. The lease says for its last time that its node has left; also where Redis had forgotten it, so that the
+/// others need not find out.
 const LEAVE: &str = r"
 local mine = redis.call('GET', KEYS[2])
-if mine and string.match(mine, '^%d+') == ARGV[2] then
+if not mine or string.match(mine, '^%d+') == ARGV[2] then
     redis.call('SET', KEYS[2], ARGV[2] .. ' left', 'PX', ARGV[4])
+    redis.call('SADD', KEYS[1], ARGV[1])
 end
 return 0
 ";
@@ -238,7 +240,17 @@ impl Keeper {
 
     async fn give_back(&mut self) -> RedisResult<()> {
         let limit = Duration::from_millis(2 * self.timing.late());
-        let given = tokio::time::timeout(limit, self.invoke::<i64>(true)).await;
+        let give = async {
+            match self.invoke::<i64>(true).await {
+                // The connection may have ended since the last renewal.
+                Err(_) => {
+                    self.connection = None;
+                    self.invoke::<i64>(true).await
+                }
+                given => given,
+            }
+        };
+        let given = tokio::time::timeout(limit, give).await;
         given.unwrap_or_else(|_| Err((::redis::ErrorKind::Io, "no answer in time").into())).map(drop)
     }
 }
