@@ -3,7 +3,9 @@
 //! Pure: looks at the values alone, at no file, clock or network. Problems carry no place; [`super::load`] adds it.
 
 use super::load::{Origin, Problem};
-use super::{Auth, Config, Http, KeySource, Mail, MailTransport, Moderation, Outbound, Proxy, Push, Rooms, Scylla, SmtpTls, Socket, Tls, Webhooks};
+use super::{
+    Auth, Config, Http, KeySource, Mail, MailTransport, Moderation, Outbound, Proxy, Push, Rooms, Scylla, SmtpTls, Socket, Tls, Webhooks,
+};
 use std::ops::RangeInclusive;
 
 /// Bytes of a signing secret at least: HS256 is as strong as its key up to 256 bits.

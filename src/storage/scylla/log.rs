@@ -134,9 +134,7 @@ impl Core {
 
     async fn unapplied(&self, shard: Option<Shard>) -> Result<Vec<RoomId>> {
         let slices: Vec<[u8; 1]> = shard.map_or_else(|| (0..SLICES).map(|slice| [slice]).collect(), |shard| vec![slice_of_shard(shard)]);
-        let rows = all(slices, |slice| async move {
-            self.raw_rows(&self.statements.derived, UNAPPLIED, &slice, None, usize::MAX).await
-        });
+        let rows = all(slices, |slice| async move { self.raw_rows(&self.statements.derived, UNAPPLIED, &slice, None, usize::MAX).await });
         let mut rooms = Vec::new();
         for (id, _) in rows.await?.into_iter().flatten() {
             let (of, room) = id.split_first_chunk::<4>().ok_or_else(|| odd("a mark's id"))?;
@@ -161,7 +159,11 @@ impl MessageLog for ScyllaStore {
     }
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>> {
         let rooms = rooms.to_vec();
-        self.run(move |core| async move { let core = &core; all(rooms, |room| async move { Ok(core.tail(room).await?.base) }).await }).await
+        self.run(move |core| async move {
+            let core = &core;
+            all(rooms, |room| async move { Ok(core.tail(room).await?.base) }).await
+        })
+        .await
     }
     async fn mark(&self, room: RoomId, committed: Seq) -> Result<()> {
         self.run(move |core| async move { core.mark(room, committed).await }).await
@@ -171,7 +173,11 @@ impl MessageLog for ScyllaStore {
     }
     async fn floors(&self, rooms: &[RoomId]) -> Result<Vec<Seq>> {
         let rooms = rooms.to_vec();
-        self.run(move |core| async move { let core = &core; all(rooms, |room| async move { Ok(core.marks(room).await?.floor) }).await }).await
+        self.run(move |core| async move {
+            let core = &core;
+            all(rooms, |room| async move { Ok(core.marks(room).await?.floor) }).await
+        })
+        .await
     }
     async fn unapplied(&self, shard: Option<Shard>) -> Result<Vec<RoomId>> {
         self.run(move |core| async move { core.unapplied(shard).await }).await

@@ -97,17 +97,12 @@ impl Core {
     }
 
     async fn rooms(&self, rooms: Vec<RoomId>) -> Result<Vec<Option<RoomRow>>> {
-        all(rooms, |room| async move {
-            self.row(&self.statements.derived, ROOM, &slice_of(room.0), &room.0.to_be_bytes()).await
-        })
-        .await
+        all(rooms, |room| async move { self.row(&self.statements.derived, ROOM, &slice_of(room.0), &room.0.to_be_bytes()).await }).await
     }
 
     async fn memberships(&self, user: UserId, rooms: Vec<RoomId>) -> Result<Vec<Option<MemberRow>>> {
-        all(rooms, |room| async move {
-            self.row(&self.statements.derived, MEMBER, &room.0.to_be_bytes(), &user.0.to_be_bytes()).await
-        })
-        .await
+        all(rooms, |room| async move { self.row(&self.statements.derived, MEMBER, &room.0.to_be_bytes(), &user.0.to_be_bytes()).await })
+            .await
     }
 
     async fn members(&self, room: RoomId, after: UserId, limit: usize) -> Result<Vec<MemberRow>> {
@@ -117,10 +112,8 @@ impl Core {
     }
 
     async fn folds(&self, room: RoomId, seqs: Vec<Seq>) -> Result<Vec<Option<FoldRow>>> {
-        all(seqs, |seq| async move {
-            self.row(&self.statements.derived, FOLD, &fold_part(room, bucket_of(seq)), &seq.to_be_bytes()).await
-        })
-        .await
+        all(seqs, |seq| async move { self.row(&self.statements.derived, FOLD, &fold_part(room, bucket_of(seq)), &seq.to_be_bytes()).await })
+            .await
     }
 
     /// The numbers of the ids of a partition.

@@ -45,8 +45,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
 }];
 
 /// The first table: it says what was applied, so it is there before the first migration.
-const CELLS: &str =
-    "CREATE TABLE IF NOT EXISTS {cas}.cells (kind text, part blob, id blob, value blob, PRIMARY KEY ((kind, part), id))";
+const CELLS: &str = "CREATE TABLE IF NOT EXISTS {cas}.cells (kind text, part blob, id blob, value blob, PRIMARY KEY ((kind, part), id))";
 
 fn failed(what: &str, error: impl std::fmt::Display) -> OpenError {
     OpenError::Schema(format!("{what}: {error}"))

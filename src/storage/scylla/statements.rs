@@ -117,7 +117,9 @@ impl Statements {
         let part = "WHERE room = ? AND bucket = ?";
         Ok(Statements {
             // One key never has two contents (rule 5), so one time stamp is enough, and a removal at it is final.
-            log_put: p.prepare(Write, "INSERT INTO {data}.log (room, bucket, seq, epoch, value) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP 1").await?,
+            log_put: p
+                .prepare(Write, "INSERT INTO {data}.log (room, bucket, seq, epoch, value) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP 1")
+                .await?,
             log_range: p.prepare(Read, &format!("SELECT seq, epoch, value {log} {part} AND seq >= ? AND seq <= ?")).await?,
             log_remove_to: p.prepare(Write, &format!("DELETE {log} USING TIMESTAMP 1 {part} AND seq < ?")).await?,
             log_remove: p.prepare(Write, &format!("DELETE {log} USING TIMESTAMP 1 {part}")).await?,

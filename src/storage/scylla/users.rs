@@ -34,9 +34,9 @@ const SINGLY: usize = 16;
 
 /// Whose a name is; with it the account's first row, until that is written.
 #[derive(Serialize, Deserialize)]
-struct Claimed {
-    user: UserId,
-    first: Option<UserRow>,
+pub(super) struct Claimed {
+    pub(super) user: UserId,
+    pub(super) first: Option<UserRow>,
 }
 
 /// How two users stand to each other, and how often that has changed.
@@ -203,10 +203,8 @@ impl Core {
             let (low, high) = if a < b { (a_to_b, b_to_a) } else { (b_to_a, a_to_b) };
             let next = Pair { n: was.n + 1, low, high };
             let n = next.n as i64;
-            all([(a, b), (b, a)], |(user, other)| {
-                self.write(&self.statements.contact_pending, (n, n, user.0 as i64, other.0 as i64))
-            })
-            .await?;
+            all([(a, b), (b, a)], |(user, other)| self.write(&self.statements.contact_pending, (n, n, user.0 as i64, other.0 as i64)))
+                .await?;
             if self.set_cell(PAIR, &part, b"", stored.as_deref(), Some(&encode(&next))).await? {
                 let copies = all([(a, b), (b, a)], |(user, other)| {
                     let state = next.of(user, other).map(name_of);

@@ -41,7 +41,10 @@ async fn what_is_older_than_is_kept_is_removed_and_its_space_given_back() {
     }
     store.mark(ROOM, 1_000).await.unwrap();
     let row = |followed| crate::storage::RoomRow { applied: 1_000, followed, n: 1_000, ..crate::storage::derive::blank(ROOM) };
-    store.apply_durably(ROOM, Shard(0), crate::storage::Stamp::default(), vec![crate::storage::Effect::Room(row(Some(700)))]).await.unwrap();
+    store
+        .apply_durably(ROOM, Shard(0), crate::storage::Stamp::default(), vec![crate::storage::Effect::Room(row(Some(700)))])
+        .await
+        .unwrap();
     store.shared.engine.read().as_ref().unwrap().flush_tables();
     let full = table_bytes(&t.dir.path().join(DB));
     assert!(full > 6 << 20, "{full} bytes");
@@ -53,7 +56,10 @@ async fn what_is_older_than_is_kept_is_removed_and_its_space_given_back() {
     assert_eq!(round.removed, 300, "a round does no more than it may");
     retention::purge(&*store, 0, 1_000_000, 100_000, &mut round).await.unwrap();
     assert_eq!(round.removed, 699, "of what is behind 700 somebody is still to be told");
-    store.apply_durably(ROOM, Shard(0), crate::storage::Stamp::default(), vec![crate::storage::Effect::Room(row(Some(1_000)))]).await.unwrap();
+    store
+        .apply_durably(ROOM, Shard(0), crate::storage::Stamp::default(), vec![crate::storage::Effect::Room(row(Some(1_000)))])
+        .await
+        .unwrap();
     retention::purge(&*store, 0, 1_000_000, 100_000, &mut round).await.unwrap();
     assert_eq!(round.removed, 899);
     assert_eq!(store.floors(&[ROOM]).await.unwrap(), [900]);
