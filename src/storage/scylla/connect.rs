@@ -30,7 +30,7 @@ impl Core {
     }
 
     /// The number of shards, which whoever comes first decides for ever.
-    async fn fixed_shards(&self) -> std::result::Result<u32, OpenError> {
+    pub(super) async fn fixed_shards(&self) -> std::result::Result<u32, OpenError> {
         const KIND: &str = "store";
         let asked = self.options.shards.max(1);
         let stored = match self.cell(KIND, b"shards", b"").await? {

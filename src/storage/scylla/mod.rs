@@ -17,8 +17,8 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use statements::Statements;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -178,8 +178,9 @@ impl ScyllaStore {
         let runtime = rx.await.map_err(|_| unreachable("the driver's thread did not start".into()))?;
         let nodes = options.nodes.clone();
         let core = runtime.spawn(Core::connect(options)).await;
-        let core = core.unwrap_or_else(|e| Err(OpenError::Unreachable { nodes, why: e.to_string() }))?;
-        Ok(Arc::new(ScyllaStore { core: Arc::new(core), runtime, closed: AtomicBool::new(false), _alive: alive }))
+        let core = Arc::new(core.unwrap_or_else(|e| Err(OpenError::Unreachable { nodes, why: e.to_string() }))?);
+        runtime.spawn(look_again(Arc::downgrade(&core)));
+        Ok(Arc::new(ScyllaStore { core, runtime, closed: AtomicBool::new(false), _alive: alive }))
     }
 
     /// [`ScyllaStore::open`] for a thread that may block and has no runtime.
@@ -199,6 +200,19 @@ impl ScyllaStore {
         }
         let done = self.runtime.spawn(call(self.core.clone())).await;
         done.unwrap_or_else(|e| Err(StorageError::InDoubt(format!("a call did not end: {e}").into())))
+    }
+}
+
+/// While the database is down it is asked now and then whether it is back: a node that is not ready gets no requests that would find out.
+async fn look_again(core: Weak<Core>) {
+    while let Some(core) = core.upgrade() {
+        if core.is_down() {
+            // What came of it, the breaker has seen.
+            _ = core.fixed_shards().await;
+        }
+        let pause = core.options.down_for;
+        drop(core);
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -126,7 +126,7 @@ async fn an_account_is_whole_although_its_maker_died() {
     let row = user(7, "grace");
     let listed = rows::RowWrite { id: 7u64.to_be_bytes().to_vec(), stamp: 1, value: Some(Vec::new()) };
     let core = s.core.clone();
-    let claim = crate::storage::records::encode(&serde_json::json!({ "user": 7, "first": row }));
+    let claim = crate::storage::records::encode(&users::Claimed { user: row.user, first: Some(row) });
     s.runtime
         .spawn(async move {
             core.put_rows(&core.statements.derived, "user_id", &rows::slice_of(7), vec![listed]).await?;

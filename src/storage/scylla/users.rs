@@ -34,9 +34,9 @@ const SINGLY: usize = 16;
 
 /// Whose a name is; with it the account's first row, until that is written.
 #[derive(Serialize, Deserialize)]
-struct Claimed {
-    user: UserId,
-    first: Option<UserRow>,
+pub(super) struct Claimed {
+    pub(super) user: UserId,
+    pub(super) first: Option<UserRow>,
 }
 
 /// How two users stand to each other, and how often that has changed.

@@ -4,6 +4,7 @@
 //! short form that is always run and, with `HUBBUB_SOAK=1`, a long one. Choices are seeded; a failure prints the node's log.
 
 mod bounds;
+mod database;
 mod disk;
 mod drain;
 mod order;

@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports)] // each capability's tests use a part of it
 
 mod client;
+pub mod cql;
 mod node;
 mod raw;
 mod receiver;
