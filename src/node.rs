@@ -20,7 +20,7 @@ use crate::actors::unreached::{self, Unreached};
 use crate::actors::webhooks::{self, Hooked};
 use crate::auth::tokens::Tokens;
 use crate::bus::redis::RedisBus;
-use crate::bus::{Bus, Envelope, InProcess, Inbox, UserEvent};
+use crate::bus::{Bus, InProcess, Inbox, UserEvent};
 use crate::cluster::claims::Claims;
 use crate::cluster::{Alone, Placement};
 use crate::config::{Config, secrets};

@@ -3,6 +3,7 @@
 
 mod backup;
 mod cli;
+mod cluster;
 mod config;
 mod docs_curl;
 mod embedding;

@@ -83,7 +83,19 @@ impl TestClient {
         }
     }
 
+    /// The same where that may fail, because something is broken; then the next node may be tried.
+    pub async fn try_reconnect(&mut self, node: &TestNode) -> Result<(), String> {
+        self.disconnect().await;
+        let opened = self.inner.clone().try_open(&node.url(), &self.user, self.format, &self.options).await;
+        (self.connection, self.collecting) = opened.map_err(|e| e.to_string())?;
+        self.try_catch_up().await
+    }
+
     async fn catch_up(&self) {
+        self.try_catch_up().await.unwrap_or_else(|e| panic!("{}: the resume failed: {e}", self.user.name));
+    }
+
+    async fn try_catch_up(&self) -> Result<(), String> {
         let pages = {
             let mut state = self.inner.state.lock();
             let pages = state.replica.resume_pages();
@@ -94,9 +106,10 @@ impl TestClient {
         };
         let asked = pages.into_iter().map(|page| self.connection.request(Request::Resume(page)));
         for result in futures_util::future::join_all(asked).await {
-            result.unwrap_or_else(|e| panic!("{}: the resume failed: {e}", self.user.name));
+            result.map_err(|e| e.to_string())?;
         }
-        self.wait_for("the resume is complete", |state| state.caught_up.then_some(())).await;
+        let gone = || self.connection.end().map(|end| Err(format!("{end:?}")));
+        self.wait_for("the resume is complete", |state| if state.caught_up { Some(Ok(())) } else { gone() }).await
     }
 
     /// Makes a request and writes down what came of it.
@@ -278,11 +291,20 @@ async fn ask(connection: &Connection, inner: &Inner, mut request: Request) -> Re
 
 impl Inner {
     async fn open(self: Arc<Self>, url: &str, user: &TestUser, format: Format, options: &Options) -> (Connection, JoinHandle<()>) {
-        let opened = Connection::open(url, &user.token, format, options).await;
-        let (connection, pushes) = opened.unwrap_or_else(|e| panic!("{} connects: {e}", user.name));
+        self.try_open(url, user, format, options).await.unwrap_or_else(|e| panic!("{} connects: {e}", user.name))
+    }
+
+    async fn try_open(
+        self: Arc<Self>,
+        url: &str,
+        user: &TestUser,
+        format: Format,
+        options: &Options,
+    ) -> Result<(Connection, JoinHandle<()>), ClientError> {
+        let (connection, pushes) = Connection::open(url, &user.token, format, options).await?;
         self.recorder.note(What::Connected);
         let collecting = tokio::spawn(self.collect(connection.clone(), pushes));
-        (connection, collecting)
+        Ok((connection, collecting))
     }
 
     /// Takes every push of one connection.

@@ -50,6 +50,10 @@ impl Keyspace {
     pub fn address(&self) -> String {
         self.database.nodes.join(",")
     }
+    /// One of them.
+    pub fn first(&self) -> std::net::SocketAddr {
+        self.database.nodes[0].parse().expect("an address")
+    }
     /// A node that keeps everything here.
     pub fn under(&self, node: Builder) -> Builder {
         node.set("storage.kind", "scylla")
@@ -82,9 +86,10 @@ impl Database {
         assert_eq!(self.begin([]).await, self.nodes, "where it was");
     }
 
-    async fn begin<'a>(&self, options: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    async fn begin(&self, options: impl IntoIterator<Item = &str>) -> Vec<String> {
         let pid = std::process::id().to_string();
-        let options: Vec<&str> = options.into_iter().chain(["--with", &pid]).collect();
+        let mut options: Vec<&str> = options.into_iter().collect();
+        options.extend(["--with", &pid]);
         let said = self.run("start", &options).await;
         let line = said.lines().find_map(|line| line.strip_prefix("ready ")).unwrap_or_else(|| panic!("the database is not ready: {said}"));
         line.split(' ').map(str::to_owned).collect()

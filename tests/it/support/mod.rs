@@ -6,7 +6,9 @@
 #![allow(dead_code, unused_imports)] // each capability's tests use a part of it
 
 mod client;
+pub mod cluster;
 pub mod cql;
+pub mod link;
 mod node;
 mod raw;
 mod receiver;

@@ -143,6 +143,10 @@ impl TestNode {
     fn running(&self) -> &NodeFile {
         self.file.as_ref().expect("the node was started")
     }
+    /// Whether it was started and not killed or stopped since.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
     /// Its HTTP API.
     pub fn rest(&self) -> Rest {
         Rest::new(&self.url())
