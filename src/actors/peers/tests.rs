@@ -312,7 +312,7 @@ async fn more_questions_than_may_be_open_are_refused_and_the_death_of_who_was_as
     let (tx, rx) = std::sync::mpsc::channel();
     for _ in 0..=OPEN_MAX {
         let tx = tx.clone();
-        let then: Then = Box::new(move |said| drop(tx.send(said.unwrap_err().code)));
+        let then: Then = Box::new(move |said| tx.send(said.unwrap_err().code).unwrap());
         peers.ask(&world.node(1).context, NodeId(2), Bytes::new(), then);
     }
     assert_eq!(rx.try_recv(), Ok(Code::Busy));
