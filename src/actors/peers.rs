@@ -331,7 +331,11 @@ impl Peers {
 
     /// Gives up what a node was asked that will not answer.
     fn give_up(&self, on: NodeId) {
-        let over: Vec<Open> = self.table.lock().open.extract_if(.., |_, open| open.to == on).map(|(_, open)| open).collect();
+        let over: Vec<Open> = {
+            let mut table = self.table.lock();
+            let ids: Vec<u64> = table.open.iter().filter(|(_, open)| open.to == on).map(|(id, _)| *id).collect();
+            ids.iter().filter_map(|id| table.open.remove(id)).collect()
+        };
         over.into_iter().for_each(|open| (open.then)(Err(unavailable())));
     }
 
