@@ -333,8 +333,8 @@ impl Peers {
     fn give_up(&self, on: NodeId) {
         let over: Vec<Open> = {
             let mut table = self.table.lock();
-            let numbers: Vec<u64> = table.open.iter().filter(|(_, open)| open.to == on).map(|(number, _)| *number).collect();
-            numbers.iter().filter_map(|number| table.open.remove(number)).collect()
+            let ids: Vec<u64> = table.open.iter().filter(|(_, open)| open.to == on).map(|(id, _)| *id).collect();
+            ids.iter().filter_map(|id| table.open.remove(id)).collect()
         };
         over.into_iter().for_each(|open| (open.then)(Err(unavailable())));
     }

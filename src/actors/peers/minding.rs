@@ -60,27 +60,17 @@ impl Peers {
         let me = self.me();
         let owners: Vec<NodeId> = (0..node.store.shards()).map(|shard| self.owner(node, Shard(shard))).collect();
         let mut changed: HashSet<Shard> = std::mem::take(&mut *self.again.lock()).into_iter().collect();
-        let (mut lost, mut gained) = (HashSet::new(), Vec::new());
         {
             let mut told = self.told.lock();
-            for (index, (was, now)) in told.iter_mut().zip(&owners).enumerate() {
-                let shard = Shard(index as u32);
-                if *was == *now {
-                    continue;
-                }
-                changed.insert(shard);
-                if *was == me {
-                    lost.insert(shard);
-                }
-                if *now == me {
-                    gained.push(shard);
-                }
-                *was = *now;
-            }
+            let moved = told.iter().zip(&owners).zip(0..).filter(|((was, now), _)| was != now).map(|(_, shard)| Shard(shard));
+            changed.extend(moved);
+            *told = owners.clone();
         }
         if changed.is_empty() {
             return;
         }
+        // Also what came and went, or went and came, since the last time.
+        let (gained, lost): (HashSet<Shard>, HashSet<Shard>) = changed.iter().partition(|shard| owners.get(shard.0 as usize) == Some(&me));
         for shard in &gained {
             self.note_gained(*shard, false);
             node.pushes.hint(*shard, 0);
@@ -88,8 +78,8 @@ impl Peers {
         if !gained.is_empty() {
             node.webhooks.shards_gained();
         }
-        let lost = Arc::new(lost);
         if !lost.is_empty() {
+            let lost = Arc::new(lost);
             for guardian in node.router.guardians() {
                 guardian.addr.do_send(GuardianMsg::Left(lost.clone()));
             }

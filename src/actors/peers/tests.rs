@@ -160,7 +160,7 @@ async fn a_session_learns_of_a_room_that_its_user_is_brought_into_over_three_nod
     let (room, cid) = (world.room_at(1), world.users_at(2).next().unwrap());
     let mut cid = (cid, world.node(3).session(cid).await);
     world.node(3).create(room, &[ANN, cid.0]).await;
-    cid.1.until("the room", |push| push["op"] == "room" && push["room"] == room.0.to_string() && push["standing"] == "joined").await;
+    cid.1.joined(room).await;
     world.node(2).say(ANN, room, "welcome").await;
     assert_eq!(cid.1.text().await, "welcome");
 }
@@ -284,7 +284,7 @@ async fn a_word_of_a_room_that_was_lost_is_made_up_for() {
     let mut session = world.node(3).session(cid).await;
     world.net.lose(|_, _, envelope| matches!(envelope, Envelope::User { .. }));
     world.node(1).create(room, &[ANN, cid]).await;
-    session.until("the room", |push| push["op"] == "room" && push["room"] == room.0.to_string() && push["standing"] == "joined").await;
+    session.joined(room).await;
     world.node(2).say(ANN, room, "welcome").await;
     assert_eq!(session.text().await, "welcome");
 }
@@ -312,7 +312,7 @@ async fn more_questions_than_may_be_open_are_refused_and_the_death_of_who_was_as
     let (tx, rx) = std::sync::mpsc::channel();
     for _ in 0..=OPEN_MAX {
         let tx = tx.clone();
-        let then: Then = Box::new(move |said| drop(tx.send(said.unwrap_err().code)));
+        let then: Then = Box::new(move |said| tx.send(said.unwrap_err().code).unwrap());
         peers.ask(&world.node(1).context, NodeId(2), Bytes::new(), then);
     }
     assert_eq!(rx.try_recv(), Ok(Code::Busy));

@@ -394,9 +394,15 @@ impl Client {
             self.texts.extend(texts.map(str::to_owned));
         }
     }
+    /// The user has come into the room.
+    pub async fn joined(&mut self, room: RoomId) {
+        let room = json!(room);
+        self.until("the room", |push| push["op"] == "room" && push["room"] == room && push["standing"] == "joined").await;
+    }
     /// The state of a user, the next time it is told.
     pub async fn presence(&mut self, of: UserId) -> String {
-        let push = self.until("presence", |push| push["op"] == "presence" && push["user"] == of.0.to_string()).await;
+        let of = json!(of);
+        let push = self.until("presence", |push| push["op"] == "presence" && push["user"] == of).await;
         push["state"].as_str().unwrap().to_owned()
     }
     /// The server closes the socket.
