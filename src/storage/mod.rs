@@ -19,6 +19,7 @@ pub mod derive;
 pub mod directory;
 pub mod embedded;
 pub mod joining;
+pub mod moving;
 pub mod record;
 pub mod records;
 pub mod retention;

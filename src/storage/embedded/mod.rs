@@ -25,6 +25,7 @@ use std::thread::JoinHandle;
 mod codec;
 mod copying;
 mod engine;
+mod leaving;
 mod log;
 mod ownership;
 mod purge;
@@ -39,6 +40,7 @@ mod tests;
 mod users;
 mod writer;
 
+pub use leaving::understand;
 pub use restoring::Restoring;
 
 const LOCK: &str = "LOCK";

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
-struct Kept {
-    version: u64,
+pub(super) struct Kept {
+    pub(super) version: u64,
     #[serde(with = "serde_bytes")]
-    value: Vec<u8>,
+    pub(super) value: Vec<u8>,
 }
 
 fn kept(version: u64, value: &Bytes) -> Kept {

@@ -76,21 +76,19 @@ impl Database {
     pub async fn start(nodes: usize) -> Database {
         let mut database = Database { dir: Some(TempDir::new().expect("a temporary directory")), nodes: Vec::new() };
         let [port, inner] = free_ports();
-        let ports = [("--nodes", nodes.to_string()), ("--port", port.to_string()), ("--inner-port", inner.to_string())];
-        database.nodes = database.begin(ports.iter().flat_map(|(flag, value)| [*flag, value])).await;
+        let (nodes, port, inner) = (nodes.to_string(), port.to_string(), inner.to_string());
+        database.nodes = database.begin(&["--nodes", &nodes, "--port", &port, "--inner-port", &inner]).await;
         database
     }
 
     /// Starts what was killed.
     pub async fn restart(&self) {
-        assert_eq!(self.begin([]).await, self.nodes, "where it was");
+        assert_eq!(self.begin(&[]).await, self.nodes, "where it was");
     }
 
-    async fn begin(&self, options: impl IntoIterator<Item = &str>) -> Vec<String> {
+    async fn begin(&self, options: &[&str]) -> Vec<String> {
         let pid = std::process::id().to_string();
-        let mut options: Vec<&str> = options.into_iter().collect();
-        options.extend(["--with", &pid]);
-        let said = self.run("start", &options).await;
+        let said = self.run("start", &[options, &["--with", &pid]].concat()).await;
         let line = said.lines().find_map(|line| line.strip_prefix("ready ")).unwrap_or_else(|| panic!("the database is not ready: {said}"));
         line.split(' ').map(str::to_owned).collect()
     }
