@@ -302,8 +302,10 @@ fn node(redis: &RedisServer, number: u32) -> super::support::Builder {
 #[tokio::test]
 async fn of_two_processes_with_one_number_the_second_stops_and_says_why() {
     let redis = RedisServer::start();
-    let first = node(&redis, 7).start().await;
-    let (status, log) = node(&redis, 7).start_failing().await;
+    // Long enough that the first does not lose its lease because the machine is busy.
+    let patient = || node(&redis, 7).set("cluster.lease_ms", 3_000);
+    let first = patient().start().await;
+    let (status, log) = patient().start_failing().await;
     assert!(!status.success() && log.contains("another process is node 7 of cluster \"hubbub\" too"), "{status}\n{log}");
     assert!(log.contains("cluster.node"), "and what to do:\n{log}");
     assert!(first.rest().register("still", "correct horse battery staple").await.is_ok(), "the first goes on");
