@@ -491,7 +491,9 @@ impl Peers {
                 self.tell(node, gone, &Word::Again);
             }
             Event::Member(Change::Came(other) | Change::Back(other)) => self.tell(node, other, &Word::Again),
-            Event::Member(Change::Suspected(_) | Change::Weights | Change::Usurped | Change::Silent | Change::Answers) => {}
+            // Perhaps it is slow; who asks again finds out.
+            Event::Member(Change::Suspected(node)) => self.give_up(node),
+            Event::Member(Change::Weights | Change::Usurped | Change::Silent | Change::Answers) => {}
         }
         self.wake();
     }
@@ -577,7 +579,13 @@ impl Peers {
         if !others {
             return false;
         }
+        let mine: Vec<Shard> = (0..node.store.shards()).map(Shard).filter(|shard| self.shared.should_own(*shard) == self.me()).collect();
         self.shared.set_weight(0);
+        // The others learn by Redis that this node wants none, and that takes a moment.
+        for some in mine.chunks(CHUNK) {
+            let shards = some.iter().map(|shard| (shard.0, self.shared.should_own(*shard).0)).collect();
+            self.broadcast(node, &Word::Leaving { shards });
+        }
         let until = Instant::now() + limit;
         while node.claims.owned_shards() > 0 {
             if Instant::now() > until {

@@ -100,8 +100,8 @@ impl PresenceMsg {
 
 /// How long a node may take to say again who is connected.
 pub const DOUBT: Duration = Duration::from_secs(5);
-/// A node's sessions have numbers below `1 << SESSION_BITS`.
-const SESSION_BITS: u32 = 40;
+/// Of a session's number at its node so many bits count: more sessions than that are not open at once.
+const SESSION_BITS: u32 = 32;
 
 /// What may be known elsewhere of a presence that begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ struct Place {
 
 /// A session's number over all nodes.
 fn number(node: NodeId, session: u64) -> u64 {
-    u64::from(node.0) << SESSION_BITS | session
+    u64::from(node.0) << SESSION_BITS | (session & ((1 << SESSION_BITS) - 1))
 }
 
 /// See the module.

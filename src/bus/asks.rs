@@ -265,6 +265,12 @@ pub enum Word {
         /// The epoch under which it owned it.
         epoch: u64,
     },
+    /// The node that tells wants no shards any more. These, which it did not own, should be those nodes'; for those that it owns,
+    /// `Released` follows.
+    Leaving {
+        /// Shard and node.
+        shards: Vec<(u32, u32)>,
+    },
     /// The node that tells follows these rooms.
     Follow {
         /// Which.
@@ -392,6 +398,7 @@ mod tests {
         vec![
             Word::Owned { shard: 11, epoch: 3 },
             Word::Released { shard: 11, to: 2, epoch: 3 },
+            Word::Leaving { shards: vec![(11, 2), (300, 3)] },
             Word::Follow { rooms: vec![ROOM], all: true },
             Word::Unfollow { rooms: vec![ROOM] },
             Word::Heads { heads: vec![(ROOM, 4)] },

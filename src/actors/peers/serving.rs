@@ -179,6 +179,17 @@ fn word_of(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, word: Word
                 node.claims.placed(shard, Placed::Mine);
             }
         }
+        Word::Leaving { shards } => {
+            for (shard, to) in shards.into_iter().map(|(shard, to)| (Shard(shard), NodeId(to))) {
+                // Where somebody is known to own it, that one says when it does no more.
+                if peers.shared.look(|view| view.told(shard)).is_none() {
+                    peers.owned(shard, to, 0);
+                    if to == peers.me() {
+                        node.claims.placed(shard, Placed::Mine);
+                    }
+                }
+            }
+        }
         Word::Follow { rooms, all } => {
             let elsewhere = peers.elsewhere(node, rooms.iter().map(|room| node.router.shard(*room)));
             let mine = rooms.into_iter().filter(|room| elsewhere.iter().all(|e| e.shard != node.router.shard(*room).0)).collect();

@@ -1,3 +1,5 @@
+//! Nodes over an in-memory net: requests, fan-out, owners that change or die, presence, what is lost and what moves.
+
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -242,6 +244,7 @@ async fn a_node_that_drains_hands_over_everything_and_its_sessions_go_on() {
     assert!(drained.claims.owned_shards() > 0);
     let mut ben = world.node(2).session(BEN).await;
     let peers = drained.router.peers().unwrap().clone();
+    let unclaimed: UserId = world.users_at(2).find(|user| drained.claims.owned(drained.router.shard_of_user(*user)).is_none()).unwrap();
     let handed = async { peers.hand_over(drained, Duration::from_secs(5)).await };
     let said = async {
         for room in &rooms {
@@ -250,6 +253,14 @@ async fn a_node_that_drains_hands_over_everything_and_its_sessions_go_on() {
     };
     let (handed, ()) = futures_util::join!(handed, said);
     assert!(handed);
+    // The others have not heard of the weight yet, only from the node itself.
+    let heir = drained.placement.owner(drained.router.shard_of_user(unclaimed));
+    assert!(heir != NodeId(2));
+    for n in [1, 3] {
+        let node = world.node(n);
+        let shard = node.context.router.shard_of_user(unclaimed);
+        until("the heir is known", async || node.context.placement.owner(shard) == heir).await;
+    }
     world.list();
     for _ in &rooms {
         assert_eq!(ben.text().await, "still there");
