@@ -145,19 +145,27 @@ impl Core {
         limit: Duration,
         request: impl Future<Output = std::result::Result<T, ExecutionError>>,
     ) -> std::result::Result<T, (Kind, String)> {
-        let failed = match tokio::time::timeout(limit, request).await {
+        let began = Instant::now();
+        let answer = tokio::time::timeout(limit, request).await;
+        let (now, mut breaker) = (Instant::now(), self.breaker.lock());
+        match answer {
             Ok(Ok(value)) => {
-                self.breaker.lock().succeeded();
-                return Ok(value);
+                breaker.succeeded(now);
+                Ok(value)
             }
-            Ok(Err(error)) => (kind(&error), error.to_string()),
-            Err(_) => (Kind::Doubt, format!("no answer within {} ms", limit.as_millis())),
-        };
-        match failed.0 {
-            Kind::Refused | Kind::Doubt => self.breaker.lock().failed(Instant::now()),
-            Kind::Contention | Kind::Fault => self.breaker.lock().succeeded(),
+            Ok(Err(error)) => {
+                let kind = kind(&error);
+                match kind {
+                    Kind::Refused | Kind::Doubt => breaker.failed(now),
+                    Kind::Contention | Kind::Fault => breaker.succeeded(now),
+                }
+                Err((kind, error.to_string()))
+            }
+            Err(_) => {
+                breaker.timed_out(began, now);
+                Err((Kind::Doubt, format!("no answer within {} ms", limit.as_millis())))
+            }
         }
-        Err(failed)
     }
 
     /// A write that may be done again: it carries its own time stamp. Repeated at most `retries_max` times, within one request's time.
