@@ -293,3 +293,44 @@ fn applied(answer: QueryResult) -> Result<bool> {
         _ => Err(odd("a compare-and-set without [applied]")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scylla::statement::Consistency;
+
+    #[tokio::test]
+    async fn a_gate_lets_so_many_through_and_so_many_wait() {
+        let gate = Gate::new("full", 1, 1);
+        let long = Duration::from_secs(60);
+        let inside = gate.enter(long).await.expect("there is room");
+        {
+            let waits = gate.enter(long);
+            tokio::pin!(waits);
+            assert!(futures_util::poll!(&mut waits).is_pending());
+            assert_eq!(gate.waiting(), 1);
+            let refused = gate.enter(long).await;
+            assert!(matches!(refused, Err(StorageError::Busy("full"))), "nobody more waits");
+            drop(inside);
+            drop(waits.await.expect("its turn"));
+        }
+        let _inside = gate.enter(long).await.expect("there is room");
+        assert!(matches!(gate.enter(Duration::from_millis(1)).await, Err(StorageError::Busy("full"))), "a wait has an end");
+        assert_eq!(gate.waiting(), 0);
+    }
+
+    #[test]
+    fn only_what_was_never_sent_counts_as_not_done() {
+        let db = |error| kind(&ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, String::new())));
+        let consistency = Consistency::LocalQuorum;
+        assert_eq!(db(DbError::Unavailable { consistency, required: 2, alive: 1 }), Kind::Refused);
+        assert_eq!(kind(&ExecutionError::EmptyPlan), Kind::Refused);
+        let timeout = |write_type| DbError::WriteTimeout { consistency, received: 1, required: 2, write_type };
+        assert_eq!(db(timeout(WriteType::UnloggedBatch)), Kind::Doubt);
+        assert_eq!(db(timeout(WriteType::Cas)), Kind::Contention);
+        // A coordinator that is overloaded may have sent it to some.
+        assert_eq!(db(DbError::Overloaded), Kind::Doubt);
+        assert_eq!(db(DbError::ServerError), Kind::Doubt);
+        assert_eq!(db(DbError::Unauthorized), Kind::Fault);
+    }
+}

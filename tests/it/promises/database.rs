@@ -173,6 +173,39 @@ async fn a_slow_database_loses_and_doubles_nothing() {
     all_is_well(&node, &clients, &rooms).await;
 }
 
+/// P1 to P3 with three database nodes: any one may be killed, or stand still, and all goes on.
+#[tokio::test]
+#[ignore = "needs a database: scripts/test --database"]
+async fn any_one_of_three_database_nodes_may_be_away() {
+    let database = Arc::new(Database::start(3).await);
+    let node = Keyspace::of(database.clone()).under(TestNode::builder()).start().await;
+    let users = people(&node, 6).await;
+    let mut clients = connected(&node, &users).await;
+    let rooms = groups(&clients, 2).await;
+    let probe = clients.pop().unwrap();
+    let stage = Stage::new(node);
+    let talkers = stage.talk(clients, &rooms);
+    for away in pick(vec![2, 3], vec![1, 2, 3, 1, 2, 3]) {
+        sleep(Duration::from_millis(500)).await;
+        if away == 3 {
+            database.pause(away).await
+        } else {
+            database.kill(away).await
+        }
+        let (began, mut acknowledged) = (Instant::now(), 0);
+        while began.elapsed() < Duration::from_secs(8) {
+            answered(&probe, &probe.message(rooms[0], "one is away")).await.expect("the connection lives");
+            acknowledged += 1;
+        }
+        println!("without database node {away}: {acknowledged} acknowledged one after the other in 8 s");
+        assert!(acknowledged > 8, "it hardly goes on: {acknowledged}");
+        if away == 3 { database.resume(away).await } else { database.restart().await }
+    }
+    let mut clients = stage.silence(talkers).await;
+    clients.push(probe);
+    all_is_well(&*stage.node.read().await, &clients, &rooms).await;
+}
+
 /// `hubbub migrate`; what it printed and whether it succeeded.
 async fn migrate(from: &Path, keyspace: &Keyspace) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hubbub"));
