@@ -131,10 +131,7 @@ async fn live(
     outside.webhooks.load().await.map_err(|e| NodeError::Failed(e.to_string()))?;
     let filter = filter::of(&config).map_err(NodeError::Config)?;
     let joined = Joined::of(&config, store.shards())?;
-    let node = start_actors(config.clone(), store.clone(), outside.clone(), filter, joined.as_deref())?;
-    if let Some(joined) = &joined {
-        joined.join(&config).await?;
-    }
+    let node = start_actors(config.clone(), store.clone(), outside.clone(), filter, joined.as_ref()).await?;
     let port = Arc::new(Port { node: node.clone(), joined: joined.clone() });
     let admin_token = secrets.admin_token.expose().into();
     let tokens = Tokens::of(&secrets.signing, &config.auth).map_err(|e| NodeError::Config(e.to_string()))?;
@@ -233,15 +230,15 @@ impl Links {
     }
 }
 
-fn start_actors(
+async fn start_actors(
     config: Arc<Config>,
     store: Arc<dyn Store>,
     outside: Outside,
     filter: Option<Arc<dyn Filter>>,
-    joined: Option<&Joined>,
+    joined: Option<&Arc<Joined>>,
 ) -> Result<Arc<NodeContext>, NodeError> {
     let Outside { outbound, pushes, webhooks } = outside;
-    let (placement, links) = Links::of(&config, joined);
+    let (placement, links) = Links::of(&config, joined.map(|joined| &**joined));
     let node = Arc::new(NodeContext {
         claims: Claims::new(store.clone(), placement.clone()),
         placement,
@@ -260,7 +257,12 @@ fn start_actors(
         config: config.clone(),
         store: store.clone(),
     });
-    links.connect(peers::join(&node, joined.map(|joined| joined.shared.clone())))?;
+    let inbox = peers::join(&node, joined.map(|joined| joined.shared.clone()));
+    if let Some(joined) = joined {
+        // Who does not have the lease of its number yet must neither be heard nor hear: another process may be that node.
+        joined.join(&config).await?;
+    }
+    links.connect(inbox)?;
     let _ = node.consequences.set(vec![Arc::new(Telling), Arc::new(Hooked)]);
     webhooks::Sender::launch(&Arbiter::new().handle(), node.clone());
     Sequencer::launch(&Arbiter::new().handle(), store, &node.ids);

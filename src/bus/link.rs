@@ -58,14 +58,23 @@ pub struct Incoming {
     current: Option<(u64, u64)>,
     /// The process that spoke before it: what still comes of it is too late.
     before: Option<u64>,
+    /// Batches that came of that one since the other was last heard.
+    late: u32,
 }
+
+/// So many batches in a row are not late: that process lives, and the other was a mistake (two with one number, of which one was put out).
+const LATE_MAX: u32 = 8;
 
 impl Incoming {
     /// A batch of `count` envelopes came, numbered from `first`, of the process `life`. With 0 it only says how far the numbers go.
     pub fn take(&mut self, life: u64, first: u64, count: u64) -> Taken {
         if self.before == Some(life) {
-            return Taken { missed: false, skip: count };
+            self.late += 1;
+            if self.late < LATE_MAX {
+                return Taken { missed: false, skip: count };
+            }
         }
+        self.late = 0;
         let after = first.saturating_add(count);
         match &mut self.current {
             Some((known, next)) if *known == life => {
@@ -131,6 +140,17 @@ mod tests {
         assert_eq!(link.take(8, 2, 1), FINE);
         assert_eq!(link.take(9, u64::MAX, 5), MISSED, "strange numbers are only numbers");
         assert_eq!(link.take(9, u64::MAX, 0), FINE);
+    }
+
+    #[test]
+    fn who_goes_on_when_its_double_is_silent_is_heard_again() {
+        let mut link = Incoming::default();
+        assert_eq!((link.take(7, 1, 3), link.take(8, 1, 1)), (FINE, MISSED));
+        for n in 0..7 {
+            assert_eq!(link.take(7, 4 + n, 1), Taken { missed: false, skip: 1 });
+        }
+        assert_eq!(link.take(7, 11, 1), MISSED, "it speaks and the other does not");
+        assert_eq!(link.take(7, 12, 1), FINE);
     }
 
     /// What happens on the way.

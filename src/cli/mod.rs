@@ -22,6 +22,7 @@ mod config;
 mod dev;
 mod direct;
 mod keys;
+mod migrate;
 mod operator;
 mod sabotage_list;
 mod serve;
@@ -58,6 +59,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Make a data directory from a backup.
     Restore(backup::RestoreArgs),
+    /// Move a data directory into the store of a cluster.
+    Migrate(migrate::Args),
     /// Show what administrators did.
     Audit(audit::Args),
     /// Make, list and revoke the keys that other servers act with.
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Keys(args) => keys::run(args),
         Command::Backup(args) => backup::backup(args),
         Command::Restore(args) => backup::restore(args),
+        Command::Migrate(args) => migrate::run(args),
         Command::Audit(args) => audit::run(args),
         Command::ApiKey(args) => api_key::run(args),
         Command::Check(args) => return check::run(args),

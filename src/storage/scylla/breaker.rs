@@ -1,6 +1,7 @@
 //! When a store that does not answer is left alone for a moment: a circuit breaker. Pure.
 //!
-//! After so many failures in a row nobody is let through for a while, so that callers are refused at once and do not all wait for a
+//! A request that waited for its whole time while nobody was answered counts for more than one that was refused: when the database stands
+//! still, requests end one time-out apart, and few would have to wait for many. After so many failures in a row nobody is let through for a while, so that callers are refused at once and do not all wait for a
 //! time-out. Then one is let through to see; its success opens the way for all.
 
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ enum State {
 pub(super) struct Breaker {
     state: State,
     failures: u32,
+    succeeded: Option<Instant>,
     limit: u32,
     pause: Duration,
     /// A trial that has not ended after this counts as lost.
@@ -26,7 +28,7 @@ pub(super) struct Breaker {
 impl Breaker {
     /// `limit` failures in a row, then `pause`; a request ends within `trial`.
     pub(super) fn new(limit: u32, pause: Duration, trial: Duration) -> Self {
-        Breaker { state: State::Closed, failures: 0, limit: limit.max(1), pause, trial }
+        Breaker { state: State::Closed, failures: 0, succeeded: None, limit: limit.max(1), pause, trial }
     }
 
     /// Whether a request may be sent now.
@@ -43,13 +45,23 @@ impl Breaker {
     }
 
     /// A request was answered.
-    pub(super) fn succeeded(&mut self) {
-        (self.state, self.failures) = (State::Closed, 0);
+    pub(super) fn succeeded(&mut self, now: Instant) {
+        (self.state, self.failures, self.succeeded) = (State::Closed, 0, Some(now));
     }
 
-    /// A request found nobody, or no answer came.
+    /// A request found nobody, or what came was no answer.
     pub(super) fn failed(&mut self, now: Instant) {
-        self.failures = self.failures.saturating_add(1);
+        self.fail(1, now);
+    }
+
+    /// A request that began then has waited for its whole time.
+    pub(super) fn timed_out(&mut self, began: Instant, now: Instant) {
+        let silence = self.succeeded.is_none_or(|last| last < began);
+        self.fail(if silence { self.limit.div_ceil(2) } else { 1 }, now);
+    }
+
+    fn fail(&mut self, weight: u32, now: Instant) {
+        self.failures = self.failures.saturating_add(weight);
         if self.failures >= self.limit || matches!(self.state, State::Trying { .. }) {
             self.state = State::Open { until: now + self.pause };
         }
@@ -73,7 +85,7 @@ mod tests {
         for _ in 0..2 {
             breaker.failed(now);
         }
-        breaker.succeeded();
+        breaker.succeeded(now);
         for _ in 0..2 {
             breaker.failed(now);
             assert!(breaker.admit(now), "not in a row");
@@ -85,8 +97,23 @@ mod tests {
         breaker.failed(now + SECOND);
         assert!(!breaker.admit(now + SECOND * 3 / 2));
         assert!(breaker.admit(now + SECOND * 2));
-        breaker.succeeded();
+        breaker.succeeded(now + SECOND * 2);
         assert!(breaker.admit(now + SECOND * 2) && !breaker.is_open());
+    }
+
+    #[test]
+    fn two_time_outs_in_a_silence_are_enough() {
+        let (mut breaker, now) = (Breaker::new(8, SECOND, SECOND * 2), Instant::now());
+        breaker.succeeded(now + SECOND);
+        for _ in 0..3 {
+            breaker.timed_out(now, now + SECOND * 2);
+            assert!(!breaker.is_open(), "others were answered meanwhile");
+        }
+        breaker.succeeded(now + SECOND * 2);
+        breaker.timed_out(now + SECOND * 3, now + SECOND * 5);
+        assert!(!breaker.is_open());
+        breaker.timed_out(now + SECOND * 3, now + SECOND * 5);
+        assert!(breaker.is_open());
     }
 
     #[test]

@@ -145,19 +145,27 @@ impl Core {
         limit: Duration,
         request: impl Future<Output = std::result::Result<T, ExecutionError>>,
     ) -> std::result::Result<T, (Kind, String)> {
-        let failed = match tokio::time::timeout(limit, request).await {
+        let began = Instant::now();
+        let answer = tokio::time::timeout(limit, request).await;
+        let (now, mut breaker) = (Instant::now(), self.breaker.lock());
+        match answer {
             Ok(Ok(value)) => {
-                self.breaker.lock().succeeded();
-                return Ok(value);
+                breaker.succeeded(now);
+                Ok(value)
             }
-            Ok(Err(error)) => (kind(&error), error.to_string()),
-            Err(_) => (Kind::Doubt, format!("no answer within {} ms", limit.as_millis())),
-        };
-        match failed.0 {
-            Kind::Refused | Kind::Doubt => self.breaker.lock().failed(Instant::now()),
-            Kind::Contention | Kind::Fault => self.breaker.lock().succeeded(),
+            Ok(Err(error)) => {
+                let kind = kind(&error);
+                match kind {
+                    Kind::Refused | Kind::Doubt => breaker.failed(now),
+                    Kind::Contention | Kind::Fault => breaker.succeeded(now),
+                }
+                Err((kind, error.to_string()))
+            }
+            Err(_) => {
+                breaker.timed_out(began, now);
+                Err((Kind::Doubt, format!("no answer within {} ms", limit.as_millis())))
+            }
         }
-        Err(failed)
     }
 
     /// A write that may be done again: it carries its own time stamp. Repeated at most `retries_max` times, within one request's time.
@@ -283,5 +291,46 @@ fn applied(answer: QueryResult) -> Result<bool> {
     match at.and_then(|at| row.columns.into_iter().nth(at)).flatten() {
         Some(CqlValue::Boolean(applied)) => Ok(applied),
         _ => Err(odd("a compare-and-set without [applied]")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scylla::statement::Consistency;
+
+    #[tokio::test]
+    async fn a_gate_lets_so_many_through_and_so_many_wait() {
+        let gate = Gate::new("full", 1, 1);
+        let long = Duration::from_secs(60);
+        let inside = gate.enter(long).await.expect("there is room");
+        {
+            let waits = gate.enter(long);
+            tokio::pin!(waits);
+            assert!(futures_util::poll!(&mut waits).is_pending());
+            assert_eq!(gate.waiting(), 1);
+            let refused = gate.enter(long).await;
+            assert!(matches!(refused, Err(StorageError::Busy("full"))), "nobody more waits");
+            drop(inside);
+            drop(waits.await.expect("its turn"));
+        }
+        let _inside = gate.enter(long).await.expect("there is room");
+        assert!(matches!(gate.enter(Duration::from_millis(1)).await, Err(StorageError::Busy("full"))), "a wait has an end");
+        assert_eq!(gate.waiting(), 0);
+    }
+
+    #[test]
+    fn only_what_was_never_sent_counts_as_not_done() {
+        let db = |error| kind(&ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, String::new())));
+        let consistency = Consistency::LocalQuorum;
+        assert_eq!(db(DbError::Unavailable { consistency, required: 2, alive: 1 }), Kind::Refused);
+        assert_eq!(kind(&ExecutionError::EmptyPlan), Kind::Refused);
+        let timeout = |write_type| DbError::WriteTimeout { consistency, received: 1, required: 2, write_type };
+        assert_eq!(db(timeout(WriteType::UnloggedBatch)), Kind::Doubt);
+        assert_eq!(db(timeout(WriteType::Cas)), Kind::Contention);
+        // A coordinator that is overloaded may have sent it to some.
+        assert_eq!(db(DbError::Overloaded), Kind::Doubt);
+        assert_eq!(db(DbError::ServerError), Kind::Doubt);
+        assert_eq!(db(DbError::Unauthorized), Kind::Fault);
     }
 }

@@ -26,6 +26,9 @@ impl Core {
             options,
         };
         core.shards = core.fixed_shards().await?;
+        if !core.options.receiving && core.is_receiving().await? {
+            return Err(OpenError::Receiving(core.options.keyspace.clone()));
+        }
         Ok(core)
     }
 

@@ -31,6 +31,7 @@ mod cursors;
 mod log;
 mod ownership;
 mod purge;
+mod receiving;
 mod records;
 mod rooms;
 mod rows;
@@ -74,6 +75,8 @@ pub struct ScyllaOptions {
     pub down_after: u32,
     /// For how long, until one is let through to see.
     pub down_for: Duration,
+    /// It is opened to move another store into it.
+    pub receiving: bool,
 }
 
 impl ScyllaOptions {
@@ -94,6 +97,7 @@ impl ScyllaOptions {
             waiting_max: c.waiting_max,
             down_after: c.down_after,
             down_for: Duration::from_millis(c.down_for_ms),
+            receiving: false,
         }
     }
 
@@ -126,6 +130,9 @@ pub enum OpenError {
         /// Shards asked for.
         asked: u32,
     },
+    /// Another store is being moved into it, and not all of that is there.
+    #[error("the store in keyspace {0} is being filled by `hubbub migrate`; run that to its end first")]
+    Receiving(String),
     /// A certificate of the configuration cannot be used.
     #[error("scylla.ca_file: {0}")]
     Tls(String),

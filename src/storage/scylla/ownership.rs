@@ -7,12 +7,12 @@ use crate::storage::{EpochCell, Ownership, Result, StorageError};
 use async_trait::async_trait;
 
 const EPOCH: &str = "epoch";
-const WORKER: &str = "worker";
+pub(super) const WORKER: &str = "worker";
 /// Tries for a slot that changes meanwhile.
 const TRIES: usize = 4;
 
 /// A number and whose it is.
-fn held(n: u64, token: u128) -> [u8; 24] {
+pub(super) fn held(n: u64, token: u128) -> [u8; 24] {
     let mut value = [0; 24];
     value[..8].copy_from_slice(&n.to_be_bytes());
     value[8..].copy_from_slice(&token.to_be_bytes());

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use std::collections::BTreeMap;
 
 /// Slice of the room → room: its row.
-const ROOM: &str = "room";
+pub(super) const ROOM: &str = "room";
 /// Room → user: a membership.
 const MEMBER: &str = "member";
 /// User → room: the rooms of a user.

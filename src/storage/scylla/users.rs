@@ -16,15 +16,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// User →: the account's row.
-const USER: &str = "user";
+pub(super) const USER: &str = "user";
 /// Name →: whose it is.
-const NAME: &str = "name";
+pub(super) const NAME: &str = "name";
 /// Slice of the user → user: who there may be.
-const USER_ID: &str = "user_id";
+pub(super) const USER_ID: &str = "user_id";
 /// User →: when it was last connected.
 const SEEN: &str = "seen";
 /// User → device.
-const DEVICE: &str = "device";
+pub(super) const DEVICE: &str = "device";
 /// Both users of a pair →: how they stand to each other.
 const PAIR: &str = "contact";
 /// Tries of a change that others make too.
@@ -76,7 +76,7 @@ fn state_of(name: &str) -> Result<ContactState> {
 }
 
 /// The row without what is kept beside it.
-fn bare(row: &UserRow) -> UserRow {
+pub(super) fn bare(row: &UserRow) -> UserRow {
     UserRow { last_seen: 0, ..row.clone() }
 }
 
@@ -181,7 +181,7 @@ impl Core {
         }
     }
 
-    async fn seen(&self, user: UserId, at: Millis) -> Result<()> {
+    pub(super) async fn seen(&self, user: UserId, at: Millis) -> Result<()> {
         let write = RowWrite { id: Vec::new(), stamp: at as i64 + 1, value: Some(encode(&at).to_vec()) };
         self.put_rows(&self.statements.derived, SEEN, &user.0.to_be_bytes(), vec![write]).await
     }

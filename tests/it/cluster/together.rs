@@ -64,6 +64,7 @@ async fn a_second_process_with_a_nodes_number_does_not_stay_and_harms_nothing() 
         .set("auth.secret", "a secret that all nodes of a test share, of 32 bytes and more");
     let (status, log) = twin.start_failing().await;
     assert!(!status.success() && log.contains("is node 1 of cluster"), "{log}");
+    sleep(Duration::from_secs(1)).await;
     stage.silence(talkers).await;
 }
 

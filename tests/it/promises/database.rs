@@ -3,13 +3,15 @@
 
 use super::{Stage, all_is_well, answered, connected, groups, head, look, people, pick};
 use crate::support::cql::{Database, Keyspace, keyspace};
-use crate::support::{SOON, TestClient, TestNode, eventually};
+use crate::support::{SOON, TestClient, TestNode, TestUser, eventually};
 use hubbub::client::ClientError;
 use hubbub::error::{ApiError, Code, Retry};
 use hubbub::protocol::ids::RoomId;
-use hubbub::protocol::ops::{Push, Request, Typing};
+use hubbub::protocol::ops::{PresenceState, Push, Request, SetPresence};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -86,13 +88,23 @@ async fn until_refused_at_once(client: &TestClient, room: RoomId) -> ApiError {
     }
 }
 
-/// What is not kept goes on without the database.
-async fn typing_goes_on(from: &TestClient, to: &TestClient, room: RoomId) {
-    from.request(Request::Typing(Typing { room, on: true })).await.unwrap_or_else(|e| panic!("typing: {e}"));
-    to.expect_push("typing while the database is away", |push| matches!(push, Push::Typing(t) if t.room == room)).await;
+/// Two users see each other's presence from now on.
+async fn befriend(node: &TestNode, a: &TestUser, b: &TestUser) {
+    for (from, to) in [(a, b), (b, a)] {
+        let path = format!("/v1/contacts/{}", to.id);
+        node.rest().call::<serde_json::Value>("PUT", &path, Some(&from.token), None).await.unwrap_or_else(|e| panic!("{path}: {e}"));
+    }
 }
 
-/// A database that is away for a while, by one means and another: sends are refused at once, presence and typing go on, the node says so,
+/// What is not kept goes on without the database.
+async fn presence_goes_on(from: &TestClient, to: &TestClient, state: PresenceState) {
+    let set = SetPresence { state: Some(state), ..SetPresence::default() };
+    from.request(Request::Presence(set)).await.unwrap_or_else(|e| panic!("presence: {e}"));
+    let fits = |push: &Push| matches!(push, Push::Presence(p) if p.user == from.user.id && p.state == state);
+    to.expect_push("presence while the database is away", fits).await;
+}
+
+/// A database that is away for a while, by one means and another: sends are refused at once, presence goes on, the node says so,
 /// and afterwards everything goes on and nothing acknowledged is missing.
 #[tokio::test]
 #[ignore = "needs a database: scripts/test --database"]
@@ -100,13 +112,14 @@ async fn while_the_database_is_away_sends_are_refused_at_once_and_nothing_is_los
     let database = Arc::new(Database::start(1).await);
     let node = Keyspace::of(database.clone()).under(TestNode::builder()).start().await;
     let users = people(&node, 6).await;
+    befriend(&node, &users[5], &users[4]).await;
     let mut clients = connected(&node, &users).await;
     let rooms = groups(&clients, 2).await;
     let (probe, listener) = (clients.pop().unwrap(), clients.pop().unwrap());
     probe.send(rooms[0], "before").await;
     let stage = Stage::new(node);
     let talkers = stage.talk(clients, &rooms);
-    for how in ["it stands still", "it is killed"] {
+    for (how, state) in [("it stands still", PresenceState::Away), ("it is killed", PresenceState::Busy)] {
         let node = stage.node.read().await;
         sleep(Duration::from_millis(500)).await;
         match how {
@@ -116,8 +129,9 @@ async fn while_the_database_is_away_sends_are_refused_at_once_and_nothing_is_los
         let began = Instant::now();
         let refused = until_refused_at_once(&probe, rooms[0]).await;
         println!("{how}: refused at once {:?} after it went away: {refused}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(8), "{how}: that took long to notice");
         assert!(refused.retry_after_ms.is_some(), "{refused}");
-        typing_goes_on(&probe, &listener, rooms[0]).await;
+        presence_goes_on(&probe, &listener, state).await;
         let (status, text) = look(&node, "/readyz").await;
         assert!(status == 503 && text.contains("the database does not answer"), "{status} {text}");
         assert_eq!(look(&node, "/livez").await.0, 200);
@@ -157,4 +171,83 @@ async fn a_slow_database_loses_and_doubles_nothing() {
     let node = stage.node.read().await;
     assert!(head(&clients[0], rooms[0]).await > 1, "nothing was sent");
     all_is_well(&node, &clients, &rooms).await;
+}
+
+/// P1 to P3 with three database nodes: any one may be killed, or stand still, and all goes on.
+#[tokio::test]
+#[ignore = "needs a database: scripts/test --database"]
+async fn any_one_of_three_database_nodes_may_be_away() {
+    let database = Arc::new(Database::start(3).await);
+    let node = Keyspace::of(database.clone()).under(TestNode::builder()).start().await;
+    let users = people(&node, 6).await;
+    let mut clients = connected(&node, &users).await;
+    let rooms = groups(&clients, 2).await;
+    let probe = clients.pop().unwrap();
+    let stage = Stage::new(node);
+    let talkers = stage.talk(clients, &rooms);
+    for away in pick(vec![2, 3], vec![1, 2, 3, 1, 2, 3]) {
+        sleep(Duration::from_millis(500)).await;
+        if away == 3 {
+            database.pause(away).await
+        } else {
+            database.kill(away).await
+        }
+        let (began, mut acknowledged) = (Instant::now(), 0);
+        while began.elapsed() < Duration::from_secs(8) {
+            answered(&probe, &probe.message(rooms[0], "one is away")).await.expect("the connection lives");
+            acknowledged += 1;
+        }
+        println!("without database node {away}: {acknowledged} acknowledged one after the other in 8 s");
+        assert!(acknowledged > 8, "it hardly goes on: {acknowledged}");
+        if away == 3 { database.resume(away).await } else { database.restart().await }
+    }
+    let mut clients = stage.silence(talkers).await;
+    clients.push(probe);
+    all_is_well(&*stage.node.read().await, &clients, &rooms).await;
+}
+
+/// `hubbub migrate`; what it printed and whether it succeeded.
+async fn migrate(from: &Path, keyspace: &Keyspace) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hubbub"));
+    command.args(["migrate", "--from"]).arg(from).args(["--set", "storage.kind=scylla", "--set", "scylla.replication=1"]);
+    command.args(["--set", &format!("scylla.nodes={}", keyspace.address()), "--set", &format!("scylla.keyspace={}", keyspace.name())]);
+    command.args(["--set", "storage.shards=64", "--set", "storage.disk_free_bytes_min=0"]).current_dir(from);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+/// P1 to P4 over a move: ids, seqs and cursors are the same, so clients resume on the cluster's store as if nothing had been.
+#[tokio::test]
+#[ignore = "needs a database: scripts/test --database"]
+async fn clients_resume_after_their_directory_was_moved_to_a_database() {
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("data");
+    let mut node = TestNode::builder().data_dir(&data).set("storage.shards", 64).start().await;
+    let users = people(&node, 5).await;
+    befriend(&node, &users[0], &users[1]).await;
+    let clients = connected(&node, &users).await;
+    let rooms = groups(&clients, 2).await;
+    let stage = Stage::new(TestNode::builder().data_dir(&temp.path().join("unused")).start().await);
+    // Under load when it is killed: what was not applied moves along.
+    std::mem::swap(&mut node, &mut *stage.node.write().await);
+    let talkers = stage.talk(clients, &rooms);
+    sleep(Duration::from_millis(900)).await;
+    let keyspace = keyspace().await;
+    {
+        let mut node = stage.node.write().await;
+        node.kill9().await;
+        let (moved, said) = migrate(&data, &keyspace).await;
+        assert!(moved && said.contains("read back and the same"), "{said}");
+        println!("{said}");
+        let (again, said) = migrate(&data, &keyspace).await;
+        assert!(!again && said.contains("already"), "{said}");
+        *node = keyspace.under(TestNode::builder().data_dir(&data)).start().await;
+    }
+    sleep(Duration::from_millis(700)).await;
+    let clients = stage.silence(talkers).await;
+    let node = stage.node.read().await;
+    let verdict = all_is_well(&node, &clients, &rooms).await;
+    assert!(verdict.stats.acked > 100, "too little happened: {:?}", verdict.stats);
+    let friends = node.rest().call::<serde_json::Value>("GET", "/v1/contacts", Some(&users[0].token), None).await.unwrap();
+    assert!(friends.to_string().contains("user1"), "{friends}");
 }
