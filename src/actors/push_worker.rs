@@ -446,8 +446,8 @@ async fn settle(node: &NodeContext, shared: &RefCell<Shared>, ready: Ready) -> R
         }
         Outcome::Gone => {
             metrics().push_attempts_total.of("gone").inc();
-            metrics().push_settled_total.of("gone").inc();
             node.pushes.subscriptions.end(group.user, &subscription).await?;
+            metrics().push_settled_total.of("gone").inc();
             removal
         }
         Outcome::Refused(why) => {
