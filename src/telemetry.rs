@@ -48,6 +48,8 @@ pub const PUSH_ENDS: &[&str] =
 pub const BUS_DROPS: &[&str] = &["full", "expired", "too_large", "unsent", "on_purpose"];
 /// What became of an attempt to renew the lease.
 pub const RENEWALS: &[&str] = &["renewed", "failed", "other"];
+/// What became of questions to other nodes.
+const QUESTIONS: &[&str] = &["answered", "elsewhere", "expired", "given_up", "refused"];
 const STANDINGS: &[&str] = &["unchanged", "catch_up", "joined", "left", "resync"];
 const STATUS_CLASSES: &[&str] = &["2xx", "3xx", "4xx", "5xx"];
 
@@ -158,6 +160,7 @@ metrics! {
     rooms_active: Gauge = Gauge::default(), "Rooms with an actor now";
     presences_active: Gauge = Gauge::default(), "Users with a presence actor now";
     actor_restarts_total: Labeled = Labeled::new("actor", ACTORS.iter().copied()), "Actors that ended or panicked and were rebuilt";
+    peer_questions_total: Labeled = Labeled::new("result", QUESTIONS.iter().copied()), "Questions to other nodes, by what became of them";
     hub_backfills_total: Counter = Counter::default(), "Holes that hubs filled from the log";
     resumes_total: Labeled = Labeled::new("standing", STANDINGS.iter().copied()), "Rooms of resumes, by how they stood";
     hub_dropped_total: Counter = Counter::default(), "Envelopes dropped because too much waited for a hub (backfilled later)";

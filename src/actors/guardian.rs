@@ -324,17 +324,19 @@ impl Guardian {
         for room in rooms {
             self.local.interested(follower, room);
             match node.claims.committed(room) {
-                0 if all => resting.push(room),
-                0 => {}
-                head => heads.push((room, head)),
+                head if head > 0 && self.rooms.contains_key(&room) => heads.push((room, head)),
+                // What this process knows of a room that does not run may be long ago.
+                head if all => resting.push((room, head)),
+                _ => {}
             }
         }
         if heads.is_empty() && resting.is_empty() {
             return;
         }
         actix::spawn(async move {
-            match super::reading::in_time(node.store.heads(&resting)).await {
-                Ok(stored) => heads.extend(resting.into_iter().zip(stored)),
+            let ids: Vec<RoomId> = resting.iter().map(|(room, _)| *room).collect();
+            match super::reading::in_time(node.store.heads(&ids)).await {
+                Ok(stored) => heads.extend(resting.into_iter().zip(stored).map(|((room, known), head)| (room, head.max(known)))),
                 Err(error) => tracing::warn!(%error, "a node that follows rooms could not be told their heads"),
             }
             if follower == node.placement.me() {

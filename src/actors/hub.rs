@@ -20,7 +20,7 @@ use crate::protocol::resume::{self, PutOut, Seam, Step};
 use crate::telemetry::metrics;
 use actix::prelude::*;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -120,6 +120,8 @@ pub struct Hub {
     feeds: RefCell<HashMap<RoomId, Feed>>,
     seats: RefCell<HashMap<u64, Rc<Seat>>>,
     users: RefCell<HashMap<UserId, Vec<Rc<Seat>>>>,
+    /// Users who may be in rooms that their sessions here were not told of.
+    to_look_at: RefCell<BTreeSet<UserId>>,
     me: RefCell<std::rc::Weak<Hub>>,
 }
 
@@ -138,6 +140,7 @@ impl Hub {
                     feeds: RefCell::default(),
                     seats: RefCell::default(),
                     users: RefCell::default(),
+                    to_look_at: RefCell::default(),
                     me: RefCell::default(),
                 });
                 *hub.me.borrow_mut() = Rc::downgrade(&hub);
@@ -423,17 +426,25 @@ impl Hub {
         }
     }
 
-    /// Looks whether users of these shards are in rooms that their sessions here were not told of.
-    fn look_again(&self, shards: Arc<HashSet<Shard>>) {
+    /// Looks whether users of these shards are in rooms that their sessions here were not told of:
+    /// one after the other, so that a net that loses all the time costs the store little.
+    fn look_again(&self, shards: &HashSet<Shard>) {
         let Some(hub) = self.me.borrow().upgrade() else { return };
+        let (router, users) = (&self.node.router, self.users.borrow());
+        let mut waiting = self.to_look_at.borrow_mut();
+        let runs = !waiting.is_empty();
+        waiting.extend(users.keys().filter(|user| shards.contains(&router.shard_of_user(**user))));
+        if runs || waiting.is_empty() {
+            return;
+        }
         actix::spawn(async move {
-            let router = &hub.node.router;
-            let users: Vec<UserId> =
-                hub.users.borrow().keys().copied().filter(|user| shards.contains(&router.shard_of_user(*user))).collect();
-            for user in users {
+            loop {
+                // Taken away only when it was looked at: as long as one is there, this runs.
+                let Some(user) = hub.to_look_at.borrow().first().copied() else { return };
                 if let Err(error) = super::resuming::look_again(&hub, user).await {
                     tracing::debug!(%error, "rooms that a user may have come into could not be looked for");
                 }
+                hub.to_look_at.borrow_mut().remove(&user);
             }
         });
     }
@@ -648,7 +659,7 @@ impl Handler<HubMsg> for HubActor {
                     hub.leave(id);
                 }
             }
-            HubMsg::LookAgain(shards) => hub.look_again(shards),
+            HubMsg::LookAgain(shards) => hub.look_again(&shards),
             HubMsg::Announce(shards) => hub.announce_all(&shards),
             HubMsg::Drain(spread_ms) => super::session::drain(hub, spread_ms),
             HubMsg::PanicSession(user) => {

@@ -23,6 +23,7 @@ use crate::cluster::{NodeId, Placement};
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::{DeviceId, Millis, RoomId, Seq, Shard, UserId};
 use crate::protocol::ops::PresencePush;
+use crate::telemetry::metrics;
 use actix::Arbiter;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -79,6 +80,7 @@ pub struct Peers {
     gained: Mutex<HashMap<Shard, (Instant, bool)>>,
     /// Nodes of which something was missed, that sessions here may have to know.
     doubtful: Mutex<BTreeSet<NodeId>>,
+    placing: Mutex<()>,
     woken: Notify,
 }
 
@@ -180,6 +182,7 @@ impl Peers {
             again: Mutex::default(),
             gained: Mutex::default(),
             doubtful: Mutex::default(),
+            placing: Mutex::default(),
             woken: Notify::new(),
         }
     }
@@ -265,6 +268,7 @@ impl Peers {
             let mut table = self.table.lock();
             if table.open.len() >= OPEN_MAX {
                 drop(table);
+                metrics().peer_questions_total.of("refused").inc();
                 return then(Err(ApiError::new(Code::Busy, "too many requests wait for other nodes; try again in a moment")));
             }
             table.next += 1;
@@ -289,6 +293,8 @@ impl Peers {
             tracing::warn!(%error, node = from.0, "an answer of another node");
             unavailable()
         });
+        let result = if matches!(said, Ok(Said::Elsewhere(_))) { "elsewhere" } else { "answered" };
+        metrics().peer_questions_total.of(result).inc();
         if let Ok(Said::Elsewhere(shards)) = &said
             && let Some(node) = self.node.upgrade()
         {
@@ -326,6 +332,7 @@ impl Peers {
                 over.push(first.remove().then);
             }
         }
+        metrics().peer_questions_total.of("expired").inc_by(over.len() as u64);
         over.into_iter().for_each(|then| then(Err(unavailable())));
     }
 
@@ -336,6 +343,7 @@ impl Peers {
             let ids: Vec<u64> = table.open.iter().filter(|(_, open)| open.to == on).map(|(id, _)| *id).collect();
             ids.iter().filter_map(|id| table.open.remove(id)).collect()
         };
+        metrics().peer_questions_total.of("given_up").inc_by(over.len() as u64);
         over.into_iter().for_each(|open| (open.then)(Err(unavailable())));
     }
 
@@ -473,7 +481,10 @@ impl Peers {
     /// What the view learned.
     fn changed(&self, node: &NodeContext, event: Event) {
         match event {
-            Event::Placed(shard, placed) => {
+            Event::Placed(shard, _) => {
+                // Events of two threads may overtake each other: what holds now is what is passed on, one at a time.
+                let _one = self.placing.lock();
+                let placed = self.shared.look(|view| view.placed(shard));
                 node.claims.placed(shard, placed);
                 if placed != Placed::Mine && node.claims.owned(shard).is_none() {
                     self.shared.refused(shard, self.me());

@@ -13,7 +13,7 @@ use super::guardian::{Child, ChildGuard, GuardianMsg, Local};
 use super::loading::{self, Loaded};
 use super::node::{NodeContext, now_ms};
 use super::reading;
-use super::router::{Answer, Reply, Verdict};
+use super::router::{Answer, Reply, Verdict, lost};
 use super::screening::{self, Lines};
 use crate::bus::{Envelope, Framed};
 use crate::cluster::append::Appends;
@@ -284,8 +284,12 @@ impl Room {
         if node.claims.is_for_me(shard) {
             return true;
         }
+        let elsewhere = !node.router.owns(shard);
         for msg in std::mem::take(&mut self.queue) {
-            node.router.to_room(self.room, msg);
+            match elsewhere {
+                true => node.router.to_room(self.room, msg),
+                false => msg.refuse(lost()),
+            }
         }
         self.guard.settled();
         ctx.stop();
