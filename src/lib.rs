@@ -1,6 +1,6 @@
 //! Hubbub: a chat cluster of actors in one binary. docs/ARCHITECTURE.md shows the way through.
 //!
-//! Imports point one way: `error ← protocol ← config ← telemetry ← {storage, outbound} ← {auth, cluster} ← {push, webhooks} ← bus ← actors ← http ← node ← cli`.
+//! Imports point one way: `error ← protocol ← {config, clock} ← telemetry ← {storage, outbound} ← {auth, cluster} ← {push, webhooks} ← bus ← actors ← http ← node ← cli`.
 //! Beside them stand `check` and `client`, which need only `protocol`, and `bench`, which needs `client`. A test checks it.
 
 pub mod actors;

@@ -15,7 +15,7 @@ use crate::bus::Envelope;
 use crate::cluster::NodeId;
 use crate::cluster::claims::Told;
 use crate::error::{ApiError, Code};
-use crate::protocol::ids::{RoomId, Shard, UserId};
+use crate::protocol::ids::{RoomId, Seq, Shard, UserId};
 use crate::telemetry::metrics;
 use actix::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -119,6 +119,8 @@ impl Drop for ChildGuard {
 pub enum GuardianMsg {
     /// For a room; starts it.
     Room(RoomId, RoomMsg),
+    /// The same from this thread, which counts as no request.
+    Resting(RoomId, RoomMsg),
     /// For a user's presence; starts it where the message is of a kind that needs one.
     Presence(UserId, PresenceMsg),
     /// See `Router::attach`.
@@ -410,9 +412,9 @@ impl Guardian {
                 idle.push(room);
             }
         }
-        let node = self.local.node.clone();
+        let local = self.local.clone();
         actix::spawn(async move {
-            let _ = reply.send(verdicts(&node, user, idle, active).await);
+            let _ = reply.send(verdicts(&local, user, idle, active).await);
         });
     }
 
@@ -522,7 +524,7 @@ impl Guardian {
 
     fn take(&mut self, msg: GuardianMsg) {
         match msg {
-            GuardianMsg::Room(room, msg) => self.pass_to_room(room, msg),
+            GuardianMsg::Room(room, msg) | GuardianMsg::Resting(room, msg) => self.pass_to_room(room, msg),
             GuardianMsg::Presence(user, msg) => self.pass_to_presence(user, msg),
             GuardianMsg::Attach { user, node, rooms, reply } => self.attach(user, node, rooms, reply),
             GuardianMsg::Settle(room, reply) if self.rooms.contains_key(&room) || self.unsettled.contains(&room) => {
@@ -598,18 +600,27 @@ impl Guardian {
 }
 
 async fn verdicts(
-    node: &NodeContext,
+    local: &Local,
     user: UserId,
     idle: Vec<RoomId>,
     active: Vec<oneshot::Receiver<Result<Verdict, ApiError>>>,
 ) -> Result<Vec<Verdict>, ApiError> {
+    let node = &local.node;
     let mut out = Vec::with_capacity(idle.len() + active.len());
+    let mut active = active;
     if !idle.is_empty() {
         // Heads first: a membership that ends meanwhile ends at a later seq, and that the hub hears of and corrects.
         let heads = super::reading::in_time(node.store.heads(&idle)).await.map_err(super::room::storage_error)?;
         let heads: Vec<_> = idle.iter().zip(heads).map(|(room, head)| head.max(node.claims.committed(*room))).collect();
         let members = super::reading::in_time(node.store.memberships(user, &idle)).await.map_err(super::room::storage_error)?;
-        for ((room, member), head) in idle.into_iter().zip(members).zip(heads) {
+        let goes_on = beyond(node, &idle, &heads).await?;
+        for (((room, member), head), goes_on) in idle.into_iter().zip(members).zip(heads).zip(goes_on) {
+            if goes_on {
+                let (tx, rx) = oneshot::channel();
+                local.guardian.do_send(GuardianMsg::Resting(room, RoomMsg::Verdict { user, reply: tx }));
+                active.push(rx);
+                continue;
+            }
             let member = member.is_some_and(|m| m.role.is_some()) || crate::sabotage::is("no_membership_check");
             out.push(Verdict { room, member, head });
         }
@@ -618,6 +629,18 @@ async fn verdicts(
         out.push(rx.await.map_err(|_| lost())??);
     }
     Ok(out)
+}
+
+/// Which of the rooms have a row above the head that the store tells. Rows tell of the head before them, and the last owner may have died
+/// before it wrote its marker: then only a room that is taken over knows what is committed. Where nobody else writes, rooms with something
+/// unapplied were started before anybody asks.
+async fn beyond(node: &NodeContext, rooms: &[RoomId], heads: &[Seq]) -> Result<Vec<bool>, ApiError> {
+    if !node.store.is_shared() {
+        return Ok(vec![false; rooms.len()]);
+    }
+    let look = rooms.iter().zip(heads).map(|(room, head)| node.store.rows(*room, head + 1, head + 1));
+    let found = super::reading::in_time(futures_util::future::try_join_all(look)).await.map_err(super::room::storage_error)?;
+    Ok(found.iter().map(|rows| !rows.is_empty()).collect())
 }
 
 impl Actor for Guardian {

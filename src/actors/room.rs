@@ -176,7 +176,7 @@ pub struct Room {
     queue: VecDeque<RoomMsg>,
     /// Requests that wait for the filter.
     lines: Lines,
-    /// Who asked how the room stands while a batch was being written and it was not sure that the shard is this node's.
+    /// Who asked how the room stands, and waits for a check that the shard is still this node's.
     unsure: Vec<RoomMsg>,
     stopping: bool,
     asked_to_stop: bool,

@@ -180,6 +180,10 @@ pub struct EpochCell {
 pub trait Ownership: Send + Sync + 'static {
     /// The number of shards this store was created with.
     fn shards(&self) -> u32;
+    /// Whether other processes may change the cells. Not where a lock keeps them out: then what was owned once is owned.
+    fn is_shared(&self) -> bool {
+        true
+    }
     /// The shard's cell, as a quorum sees it. A missing cell is `EpochCell::default()`.
     async fn epoch(&self, shard: Shard) -> Result<EpochCell>;
     /// Writes `next` if the cell still equals `was`; true only when *this* call did. Durable when it answers.

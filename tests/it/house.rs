@@ -14,7 +14,7 @@ use syn::visit::{self, Visit};
 const ORDER: &[&[&str]] = &[
     &["error", "sabotage"],
     &["protocol"],
-    &["config"],
+    &["config", "clock"],
     &["telemetry"],
     &["storage", "outbound"],
     &["auth", "cluster"],

@@ -174,6 +174,8 @@ fn word_of(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, word: Word
         Word::Released { shard, to, epoch } => {
             let (shard, to) = (Shard(shard), NodeId(to));
             peers.released(shard, from, to, epoch);
+            // Whoever owned it under an older epoch, and was not told when it lost it, hears of it here.
+            node.claims.saw(shard, epoch);
             if to == peers.me() {
                 // The one that gives it may know sooner than the plan here.
                 node.claims.placed(shard, Placed::Mine);

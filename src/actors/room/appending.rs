@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const CHECK_AGAIN: Duration = Duration::from_millis(100);
 /// Rights are decided only by who was sure of the shard within so many milliseconds (P8): an owner that was paused may have been
 /// followed by another, under whom somebody was put out.
-pub(super) const SURE_MS: u64 = 3_000;
+const SURE_MS: u64 = 3_000;
 
 /// What a batch of rows means.
 pub(super) struct Batch {

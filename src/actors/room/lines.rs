@@ -1,6 +1,5 @@
 //! How requests come in and wait: in the room's queue, in their sender's line for the filter, or not at all.
 
-use super::appending::SURE_MS;
 use super::{APPLYING_MAX, Ask, Next, Phase, Room, RoomMsg};
 use crate::actors::screening;
 use crate::cluster::shard::Verdict;
@@ -41,38 +40,52 @@ impl Room {
         if !ready.appends.is_writing() || ready.log.kind().is_none() || !known || ready.searched.is_some() {
             return Some(msg);
         }
-        let (node, epoch) = (&self.local.node, ready.epoch);
-        // Who may follow is decided by who is sure of the shard, also in between (P8).
-        if matches!(msg, RoomMsg::Verdict { .. }) && !node.claims.is_sure(node.router.shard(self.room), SURE_MS) && !self.is_full() {
-            self.unsure.push(msg);
-            self.make_sure(epoch, ctx);
-            return None;
-        }
         match self.decide(msg, ctx) {
             Next::Wait(msg) => Some(msg),
             Next::Done | Next::Append { .. } => None,
         }
     }
 
-    /// Checks for those who asked how the room stands while it writes. One check at a time is theirs.
-    fn make_sure(&mut self, epoch: Epoch, ctx: &mut Context<Self>) {
-        if self.unsure.len() > 1 {
-            return;
+    /// Has the shard checked for who asks how the room stands, by a read that begins after the question. Gives back what must wait for the
+    /// room to be loaded.
+    fn make_sure(&mut self, msg: RoomMsg, ctx: &mut Context<Self>) -> Option<RoomMsg> {
+        let Phase::Ready(ready) = &self.phase else { return Some(msg) };
+        if self.is_full() {
+            msg.refuse(ApiError::new(Code::Busy, "too much is waiting in this room; try again in a moment"));
+            return None;
         }
-        let (node, room) = (self.local.node.clone(), self.room);
+        let epoch = ready.epoch;
+        self.unsure.push(msg);
+        if self.unsure.len() == 1 {
+            self.check_for_unsure(epoch, ctx);
+        }
+        None
+    }
+
+    /// One check at a time is theirs; who asks meanwhile is the next one's.
+    fn check_for_unsure(&mut self, epoch: Epoch, ctx: &mut Context<Self>) {
+        let (node, room, asked) = (self.local.node.clone(), self.room, self.unsure.len());
         let check = async move { node.claims.check(node.router.shard(room), room, epoch).await };
         ctx.spawn(check.into_actor(self).map(move |verdict, me, ctx| {
-            for msg in std::mem::take(&mut me.unsure) {
+            let later = me.unsure.split_off(asked.min(me.unsure.len()));
+            for msg in std::mem::replace(&mut me.unsure, later) {
                 // Without an answer they wait their turn, and are decided on after the check that comes before that.
                 match (verdict, me.is_writing()) {
                     (Verdict::Passed, true) => drop(me.at_once(msg, ctx).map(|msg| me.enqueue(msg))),
                     _ => me.enqueue(msg),
                 }
             }
-            match verdict {
-                Verdict::Lost => me.step_down(epoch, ctx),
-                Verdict::Passed | Verdict::Again => me.pump(ctx),
+            if verdict == Verdict::Lost {
+                me.step_down(epoch, ctx);
             }
+            match &me.phase {
+                Phase::Ready(ready) if !me.unsure.is_empty() => me.check_for_unsure(ready.epoch, ctx),
+                _ => {
+                    let rest = std::mem::take(&mut me.unsure);
+                    rest.into_iter().for_each(|msg| me.enqueue(msg));
+                }
+            }
+            me.pump(ctx);
         }));
     }
 
@@ -111,6 +124,11 @@ impl Handler<RoomMsg> for Room {
             RoomMsg::StepDown(epoch) => return self.step_down(epoch, ctx),
             RoomMsg::Panic => panic!("a test asked the room to panic"),
             RoomMsg::Wake => {}
+            // A head that somebody else has gone beyond would hide what was acknowledged: no check of before the question counts.
+            RoomMsg::Verdict { .. } if self.local.node.store.is_shared() => match self.make_sure(msg, ctx) {
+                None => return,
+                Some(msg) => self.enqueue(msg),
+            },
             RoomMsg::Verdict { .. } | RoomMsg::Ask(_) if self.is_writing() => match self.at_once(msg, ctx) {
                 None => return,
                 Some(msg) => self.enqueue(msg),

@@ -34,6 +34,9 @@ pub(super) fn load_cells(engine: &Engine) -> Result<HashMap<u32, EpochCell>> {
 
 #[async_trait]
 impl Ownership for EmbeddedStore {
+    fn is_shared(&self) -> bool {
+        false
+    }
     fn shards(&self) -> u32 {
         self.shared.identity.shards
     }
