@@ -315,6 +315,12 @@ pub enum Word {
         /// When.
         at: Millis,
     },
+    /// All that the node that tells owns: said now and then, so that who believes to own a shard and was cut off when another took it hears
+    /// of it, though nothing is written there.
+    Owns {
+        /// Shard and epoch.
+        shards: Vec<(u32, u64)>,
+    },
 }
 
 /// Writes a body.
@@ -407,6 +413,7 @@ mod tests {
             Word::Again,
             Word::Webhooks,
             Word::Due { shard: 11, at: 1_700_000_000_000 },
+            Word::Owns { shards: vec![(11, 3)] },
         ]
     }
 

@@ -121,7 +121,16 @@ impl Claims {
 
     /// How many shards this node owns.
     pub fn owned_shards(&self) -> usize {
-        self.0.slots.iter().map(|slots| slots.lock().values().filter(|slot| slot.core.owned().is_some()).count()).sum()
+        self.all_owned().len()
+    }
+
+    /// The shards that this node owns, as far as it knows, and under which epochs.
+    pub fn all_owned(&self) -> Vec<(Shard, u64)> {
+        let mut owned = Vec::new();
+        for slots in &self.0.slots {
+            owned.extend(slots.lock().iter().filter_map(|(shard, slot)| Some((*shard, slot.core.owned()?.epoch))));
+        }
+        owned
     }
 
     /// The placement of a shard is another now.

@@ -1,8 +1,8 @@
 //! Sees to it that owners know what this node follows and who is connected to it, whatever was lost on the way.
 //!
 //! Whenever something may have moved, every shard's owner is compared with the one that was told last; who is another is told. Now and
-//! then all that is followed is told again, and every node is told something, so that a link on which the last envelope was lost shows
-//! its hole; owners answer with the heads of the rooms that are active, so that a lost entry is noticed though nothing follows it.
+//! then all that is followed is told again, and every node is told what this one owns: who believes to own the same hears that it was followed,
+//! and a link on which the last envelope was lost shows its hole; owners answer with the heads of the rooms that are active, so that a lost entry is noticed though nothing follows it.
 
 use super::{CHUNK, Peers};
 use crate::actors::guardian::GuardianMsg;
@@ -122,9 +122,12 @@ impl Peers {
             let shards = Arc::new(shards.collect::<HashSet<Shard>>());
             node.hubs.each(|| HubMsg::LookAgain(shards.clone()));
         }
+        // Also where nothing is owned: a hole before it shows.
+        let owned: Vec<(u32, u64)> = node.claims.all_owned().into_iter().map(|(shard, epoch)| (shard.0, epoch)).collect();
         for other in self.others() {
-            // A word alone, if there was nothing else: a hole before it shows.
-            self.tell(node, other, &Word::Follow { rooms: Vec::new(), all: false });
+            let chunks = owned.chunks(CHUNK).map(<[_]>::to_vec);
+            let words = chunks.chain(owned.is_empty().then(Vec::new));
+            words.for_each(|shards| self.tell(node, other, &Word::Owns { shards }));
         }
     }
 }

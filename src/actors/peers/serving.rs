@@ -162,15 +162,18 @@ pub(super) fn told(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, bo
     }
 }
 
+fn owned(node: &NodeContext, peers: &Peers, by: NodeId, shard: u32, epoch: u64) {
+    peers.owned(Shard(shard), by, epoch);
+    node.claims.saw(Shard(shard), epoch);
+}
+
 fn word_of(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, word: Word) {
     if from == peers.me() {
         return; // what was told everybody
     }
     match word {
-        Word::Owned { shard, epoch } => {
-            peers.owned(Shard(shard), from, epoch);
-            node.claims.saw(Shard(shard), epoch);
-        }
+        Word::Owned { shard, epoch } => owned(node, peers, from, shard, epoch),
+        Word::Owns { shards } => shards.into_iter().for_each(|(shard, epoch)| owned(node, peers, from, shard, epoch)),
         Word::Released { shard, to, epoch } => {
             let (shard, to) = (Shard(shard), NodeId(to));
             peers.released(shard, from, to, epoch);
