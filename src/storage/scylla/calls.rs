@@ -184,7 +184,9 @@ impl Core {
             if let Err(down) = self.admit() {
                 return Err(if doubt { StorageError::InDoubt(last.into()) } else { down });
             }
-            let (kind, why) = match self.once(left, request()).await {
+            // A database node that stands still must not cost all of the time: another may answer.
+            let limit = if attempt < self.options.retries_max { left / 2 } else { left };
+            let (kind, why) = match self.once(limit, request()).await {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };

@@ -1,8 +1,10 @@
 //! Every statement, prepared once. All are at LOCAL_QUORUM; compare-and-sets decide at LOCAL_SERIAL.
 
 use super::{OpenError, ScyllaOptions};
+use scylla::client::execution_profile::ExecutionProfileHandle;
 use scylla::client::session::Session;
 use scylla::policies::retry::{DefaultRetryPolicy, FallthroughRetryPolicy};
+use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, SerialConsistency};
 use std::sync::Arc;
@@ -65,6 +67,8 @@ pub(super) struct Statements {
 struct Preparing<'a> {
     session: &'a Session,
     options: &'a ScyllaOptions,
+    /// Asks a second node when the first takes long. For reads only: what became of a write must be known of every attempt.
+    reads: ExecutionProfileHandle,
 }
 
 impl Preparing<'_> {
@@ -80,6 +84,9 @@ impl Preparing<'_> {
             _ => Consistency::LocalQuorum,
         });
         statement.set_serial_consistency(Some(SerialConsistency::LocalSerial));
+        if matches!(sort, Sort::Read | Sort::SerialRead) {
+            statement.set_execution_profile_handle(Some(self.reads.clone()));
+        }
         statement.set_is_idempotent(!matches!(sort, Sort::Cas));
         statement.set_retry_policy(Some(match sort {
             Sort::Read | Sort::SerialRead => Arc::new(DefaultRetryPolicy::new()),
@@ -108,7 +115,10 @@ impl Preparing<'_> {
 impl Statements {
     pub(super) async fn prepare(session: &Session, options: &ScyllaOptions) -> Result<Statements, OpenError> {
         use Sort::{Cas, Read, SerialRead, Write};
-        let p = Preparing { session, options };
+        let second = SimpleSpeculativeExecutionPolicy { max_retry_count: 1, retry_interval: options.request_timeout / 4 };
+        let reads = session.get_default_execution_profile_handle().pointee_to_builder();
+        let reads = reads.speculative_execution_policy(Some(Arc::new(second))).build().into_handle();
+        let p = Preparing { session, options, reads };
         let cell = "WHERE kind = ? AND part = ? AND id = ?";
         let cells = "SELECT id, value FROM {cas}.cells WHERE kind = ? AND part = ?";
         let contacts = "SELECT other, pending, settled, state FROM {data}.contacts WHERE user_id = ?";
