@@ -22,9 +22,10 @@ use crate::auth::tokens::Tokens;
 use crate::bus::redis::RedisBus;
 use crate::bus::{Bus, InProcess, Inbox, UserEvent};
 use crate::cluster::claims::Claims;
-use crate::cluster::{Alone, Placement};
+use crate::cluster::{Alone, NodeId, Placement};
 use crate::config::{Config, secrets};
 use crate::error::{ApiError, Code};
+use crate::http::cluster::ClusterStatus;
 use crate::http::socket::Doors;
 use crate::http::tls::Tls;
 use crate::http::{Api, NodePort, NodeStatus, Outside};
@@ -176,7 +177,12 @@ async fn live(
             None => std::future::pending().await,
         }
     };
-    let stopped = tokio::select! { _ = terminate.recv() => Ok(()), _ = interrupt.recv() => Ok(()), () = usurped => Err(()) };
+    let stopped = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        () = node.leave.notified() => Ok(()),
+        () = usurped => Err(()),
+    };
 
     drain(&node, &doors).await;
     if let Some(joined) = &joined {
@@ -251,6 +257,7 @@ async fn start_actors(
         consequences: OnceLock::new(),
         outbound,
         webhooks,
+        leave: tokio::sync::Notify::new(),
         draining: AtomicBool::new(false),
         filter,
         sessions: AtomicU64::new(0),
@@ -396,6 +403,15 @@ impl NodePort for Port {
         // What the store says of itself is read by who asks for health, each in the words meant for them.
         let warnings = self.joined.as_ref().map(|joined| joined.warnings()).unwrap_or_default();
         NodeStatus { draining: self.node.draining.load(Ordering::Relaxed), ready: Ok(()), warnings }
+    }
+    fn cluster(&self) -> Option<ClusterStatus> {
+        Some(self.joined.as_ref()?.seen(&self.node))
+    }
+    fn drain(&self, node: u32) {
+        match self.node.router.peers() {
+            Some(peers) if node != self.node.placement.me().0 => peers.send_away(&self.node, NodeId(node)),
+            _ => self.node.leave.notify_one(),
+        }
     }
     fn fault(&self, actor: &str, id: u64) -> bool {
         match actor {

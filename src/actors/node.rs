@@ -48,6 +48,8 @@ pub struct NodeContext {
     pub outbound: Arc<Outbound>,
     /// Who outside is told of what.
     pub webhooks: Arc<Webhooks>,
+    /// An operator wants this node to leave, as on SIGTERM.
+    pub leave: tokio::sync::Notify,
     /// Going away: no new sockets.
     pub draining: AtomicBool,
     /// What screens messages before they are stored, if something does.

@@ -249,6 +249,16 @@ impl Peers {
         self.learn(shard, |shared| shared.refused(shard, by));
     }
 
+    /// Questions that are not answered yet.
+    pub fn open(&self) -> usize {
+        self.table.lock().open.len()
+    }
+
+    /// Tells another node to leave.
+    pub fn send_away(&self, node: &NodeContext, other: NodeId) {
+        self.tell(node, other, &Word::Leave);
+    }
+
     /// Something may have changed: whoever must be told is looked for.
     fn wake(&self) {
         self.woken.notify_one();

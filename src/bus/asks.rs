@@ -321,6 +321,8 @@ pub enum Word {
         /// Shard and epoch.
         shards: Vec<(u32, u64)>,
     },
+    /// An operator wants the other to hand its shards over and end.
+    Leave,
 }
 
 /// Writes a body.
@@ -414,6 +416,7 @@ mod tests {
             Word::Webhooks,
             Word::Due { shard: 11, at: 1_700_000_000_000 },
             Word::Owns { shards: vec![(11, 3)] },
+            Word::Leave,
         ]
     }
 

@@ -18,6 +18,7 @@ mod backup;
 pub mod bench;
 pub mod chat;
 pub mod check;
+mod cluster;
 mod config;
 mod dev;
 mod direct;
@@ -61,6 +62,8 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Move a data directory into the store of a cluster.
     Migrate(migrate::Args),
+    /// Show the cluster that a node is one of, and have a node leave it
+    Cluster(cluster::Args),
     /// Show what administrators did.
     Audit(audit::Args),
     /// Make, list and revoke the keys that other servers act with.
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Backup(args) => backup::backup(args),
         Command::Restore(args) => backup::restore(args),
         Command::Migrate(args) => migrate::run(args),
+        Command::Cluster(args) => cluster::run(args),
         Command::Audit(args) => audit::run(args),
         Command::ApiKey(args) => api_key::run(args),
         Command::Check(args) => return check::run(args),

@@ -80,6 +80,7 @@ pub mod audit;
 pub mod auth;
 pub mod backup;
 pub mod channels;
+pub mod cluster;
 pub mod contacts;
 pub mod cookie;
 pub mod cors;
@@ -154,6 +155,10 @@ pub trait NodePort: Send + Sync {
     async fn ask_at(&self, caller: Caller, request: Request, head: Option<Seq>) -> Result<ops::Ok, ApiError>;
     /// How it is.
     fn status(&self) -> NodeStatus;
+    /// The cluster as this node sees it; none where it is alone.
+    fn cluster(&self) -> Option<cluster::ClusterStatus>;
+    /// Has a node of the cluster leave. Does not wait for it.
+    fn drain(&self, node: u32);
     /// Makes an actor panic (`dev.faults`); false when there is none of that name and id.
     fn fault(&self, actor: &str, id: u64) -> bool;
 }
@@ -485,6 +490,8 @@ fn operators(cfg: &mut Table<'_>) {
     let keep = [get().to(retention::get), web::put().to(retention::set), web::delete().to(retention::unset)];
     plain_at(cfg, "/admin/rooms/{room}/retention", "GET, HEAD, PUT, DELETE", keep);
     plain_at(cfg, "/admin/backup", "POST", [web::post().to(backup::backup)]);
+    plain_at(cfg, "/admin/cluster", "GET, HEAD", [get().to(cluster::status)]);
+    plain_at(cfg, "/admin/cluster/drain", "POST", [web::post().to(cluster::drain)]);
     plain_at(cfg, "/admin/audit", "GET, HEAD", [get().to(audit::list)]);
     integrations(cfg);
     plain_at(cfg, "/admin/fault", "POST", [web::post().to(admin::fault)]);

@@ -52,6 +52,10 @@ impl NodePort for FakeNode {
     fn status(&self) -> NodeStatus {
         self.status.lock().clone().unwrap_or(NodeStatus { draining: false, ready: Ok(()), warnings: Vec::new() })
     }
+    fn cluster(&self) -> Option<cluster::ClusterStatus> {
+        None
+    }
+    fn drain(&self, _: u32) {}
     fn fault(&self, actor: &str, id: u64) -> bool {
         actor == "room" && id == 7
     }

@@ -4,13 +4,16 @@
 //! one: two nodes with one number would take each other's envelopes, so this one stops.
 
 use super::NodeError;
+use crate::actors::node::NodeContext;
 use crate::bus::redis::RedisBus;
 use crate::bus::redis::member::Member;
 use crate::cluster::NodeId;
-use crate::cluster::membership::{Change, Lease, Timing};
+use crate::cluster::membership::{Change, Lease, Standing, Timing};
 use crate::cluster::shared::Shared;
 use crate::cluster::view::{Event, View};
 use crate::config::Config;
+use crate::http::cluster::{ClusterStatus, Links, NodeSeen};
+use crate::protocol::ids::Shard;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +95,38 @@ impl Joined {
         });
         // It cannot be cancelled, and a panic has said so itself.
         let _ = left.await;
+    }
+
+    /// The cluster as this node sees it.
+    pub fn seen(&self, node: &NodeContext) -> ClusterStatus {
+        let status = self.bus.status();
+        let shards = node.store.shards();
+        self.shared.look(|view| {
+            let weights = view.membership().weights();
+            let each = view.membership().nodes().map(|(id, standing)| NodeSeen {
+                node: id.0,
+                standing: if standing == Standing::Live { "live" } else { "suspected" }.into(),
+                weight: weights.get(&id).copied().unwrap_or(0),
+                should_own: view.plan().shards_of(id).count(),
+                said_to_own: (0..shards).filter(|shard| view.told(Shard(*shard)).is_some_and(|(_, owner)| owner == id)).count(),
+            });
+            ClusterStatus {
+                node: view.me().0,
+                name: self.name.clone(),
+                shards,
+                owned: node.claims.owned_shards(),
+                nodes: each.collect(),
+                links: Links {
+                    publishes: status.publishes,
+                    hears: status.hears,
+                    leases: !view.membership().is_silent(),
+                    waiting: status.waiting,
+                    waiting_bytes: status.waiting_bytes,
+                    questions: node.router.peers().map_or(0, |peers| peers.open()),
+                },
+                store_waiting: 0,
+            }
+        })
     }
 
     /// What is wrong and yet no reason to send clients elsewhere: elsewhere it is the same.

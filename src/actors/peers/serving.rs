@@ -172,6 +172,7 @@ fn word_of(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, word: Word
         return; // what was told everybody
     }
     match word {
+        Word::Leave => node.leave.notify_one(),
         Word::Owned { shard, epoch } => owned(node, peers, from, shard, epoch),
         Word::Owns { shards } => shards.into_iter().for_each(|(shard, epoch)| owned(node, peers, from, shard, epoch)),
         Word::Released { shard, to, epoch } => {

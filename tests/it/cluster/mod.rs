@@ -4,6 +4,7 @@
 //! not answered. In the end everybody has everything, in one order. Choices are seeded (`HUBBUB_SEED`), and the seed is printed.
 
 mod faults;
+mod figures;
 mod leaving;
 mod together;
 

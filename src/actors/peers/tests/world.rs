@@ -251,6 +251,7 @@ impl TestNode {
             consequences: OnceLock::new(),
             outbound,
             webhooks: Arc::new(Webhooks::new(store.clone(), config.webhooks.clone())),
+            leave: tokio::sync::Notify::new(),
             draining: AtomicBool::new(false),
             filter: None,
             sessions: AtomicU64::new(0),
