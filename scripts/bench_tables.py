@@ -10,7 +10,18 @@ import platform
 import statistics
 import sys
 
-BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+
+def replace(document, name, content):
+    """Puts it between the marks of that name."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    with open(document) as f:
+        text = f.read()
+    if text.count(begin) != 1 or text.count(end) != 1:
+        sys.exit(f"{document}: the marks {begin} and {end} must stand there once")
+    before, after = text.split(begin)[0], text.split(end)[1]
+    with open(document, "w") as f:
+        f.write(before + begin + "\n" + content + "\n" + end + after)
+    print(f"wrote {document}")
 
 
 def lines(results, name):
@@ -105,14 +116,7 @@ def main(results, criterion, document):
         "### Latency, memory, start\n\n" + others(results),
         "### Micro benchmarks\n\nMedian per iteration; for `append/…` per append.\n\n" + micro(criterion),
     ]
-    with open(document) as f:
-        text = f.read()
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        sys.exit(f"{document}: the marks {BEGIN} and {END} must stand there once")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    with open(document, "w") as f:
-        f.write(before + BEGIN + "\n" + "\n\n".join(parts) + "\n" + END + after)
-    print(f"wrote {document}")
+    replace(document, "tables", "\n\n".join(parts))
 
 
 if __name__ == "__main__":

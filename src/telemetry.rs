@@ -192,6 +192,11 @@ metrics! {
     bus_round_trip_seconds: Histogram = seconds(), "Time from publishing a word to oneself to Redis' answer, once a second";
     cluster_nodes: Gauge = Gauge::default(), "Nodes of the cluster that are there, this one included";
     cluster_lease_renewals_total: Labeled = Labeled::new("result", RENEWALS.iter().copied()), "Attempts to renew this node's lease";
+    cluster_lease_gap_seconds: Histogram = gaps(), "Time between two renewals of this node's lease that Redis took";
+    cluster_leases_ended_total: Counter = Counter::default(), "Leases of other nodes that were found ended, whether they came back or not";
+    cluster_deaths_total: Counter = Counter::default(), "Other nodes that counted as gone from then on";
+    cluster_takeovers_total: Counter = Counter::default(), "Shards that this node was to take over because their owner was gone";
+    cluster_claims_total: Counter = Counter::default(), "Shards that this node made its own, each by raising its epoch: at first use, handed over, or taken over";
     node_ready: Gauge = Gauge::default(), "1 when the node takes traffic, else 0";
 }
 
@@ -224,6 +229,10 @@ impl Metrics {
 
 fn seconds() -> Histogram {
     Histogram::new([0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
+}
+/// Around the default `cluster.renew_ms` and `cluster.lease_ms`.
+fn gaps() -> Histogram {
+    Histogram::new([0.1, 0.16, 0.18, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 2.5])
 }
 fn close_codes() -> impl Iterator<Item = String> {
     // Beside our own: no status, no Close frame at all, and an error inside.

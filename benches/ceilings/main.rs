@@ -2,11 +2,15 @@
 //!
 //! `cargo bench --bench ceilings -- log [--dir D] [--seconds S] [--size N]`: appends and `fdatasync`s groups of 1, 64 and 512
 //! records; one JSON object a line. `… -- broadcast [ADDR]`: the smallest broadcast server there can be, to be driven by
-//! `hubbub bench --bare ADDR --server-pid PID` (it prints both). Neither knows rooms' rights, orders or logs: they are bounds
-//! to compare with, not things to use. Without arguments (as `cargo bench` and `cargo test` run it): a short `log`.
+//! `hubbub bench --bare ADDR --server-pid PID` (it prints both). `… -- cql ADDR [--keyspace K] [--in-flight N,…] [--seconds S] [--size N]`:
+//! the bare driver's single inserts, so many under way; with `--rate R` one at a time, so many a second. `… -- redis ADDR [--rate R]
+//! [--seconds S]`: PING and its answer. None of them knows rooms' rights, orders or logs: they are bounds to compare with, not things to
+//! use. Without arguments (as `cargo bench` and `cargo test` run it): a short `log`.
 
 mod broadcast;
+mod cql;
 mod log;
+mod redis;
 
 use std::process::ExitCode;
 
@@ -17,7 +21,11 @@ fn main() -> ExitCode {
         None => log::run(&["--seconds", "0.2"]),
         Some((&"log", rest)) => log::run(rest),
         Some((&"broadcast", rest)) => broadcast::run(rest.first().copied().unwrap_or("127.0.0.1:0")),
-        Some(_) => Err("usage: ceilings log [--dir DIR] [--seconds S] [--size BYTES] | broadcast [ADDR]".into()),
+        Some((&"cql", rest)) => cql::run(rest),
+        Some((&"redis", rest)) => redis::run(rest),
+        Some(_) => {
+            Err("usage: ceilings log [--dir DIR] [--seconds S] [--size BYTES] | broadcast [ADDR] | cql ADDR … | redis ADDR …".into())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

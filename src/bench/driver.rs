@@ -6,7 +6,7 @@
 use super::record::{self, Record, Seen, round};
 use super::setup::Stage;
 use super::wire::{self, Dialect, Heard, Seat};
-use super::{BenchError, Load, Plan};
+use super::{BenchError, Load, Plan, node_of};
 use memchr::memmem::Finder;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
@@ -48,9 +48,9 @@ struct Conn {
 /// The load generator's loop.
 pub struct Driver<'p> {
     plan: &'p Plan,
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     dialect: Dialect,
-    pid: Option<u32>,
+    pids: Vec<u32>,
     seats: std::vec::IntoIter<Seat>,
     poll: Poll,
     events: Events,
@@ -69,6 +69,7 @@ struct Mark {
     at: Instant,
     server_cpu: Option<f64>,
     own_cpu: Option<f64>,
+    watched: Vec<Option<f64>>,
 }
 
 impl<'p> Driver<'p> {
@@ -77,9 +78,9 @@ impl<'p> Driver<'p> {
         let rooms = stage.seats.iter().map(|s| s.index + 1).max().unwrap_or(0);
         Ok(Driver {
             plan,
-            address: stage.address,
+            addresses: stage.addresses,
             dialect: stage.dialect,
-            pid: stage.pid,
+            pids: stage.pids,
             seats: stage.seats.into_iter(),
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
@@ -118,8 +119,15 @@ impl<'p> Driver<'p> {
     }
 
     fn mark(&self) -> Mark {
-        let own = record::cpu_seconds(std::process::id());
-        Mark { at: Instant::now(), server_cpu: self.pid.and_then(record::cpu_seconds), own_cpu: own }
+        let own_cpu = record::cpu_seconds(std::process::id());
+        let watched = self.plan.watched.iter().map(|pid| record::cpu_seconds(*pid)).collect();
+        Mark { at: Instant::now(), server_cpu: self.of_server(record::cpu_seconds), own_cpu, watched }
+    }
+
+    /// The sum over the server's processes, when there are any here and all can be asked.
+    fn of_server<T: std::iter::Sum>(&self, ask: impl Fn(u32) -> Option<T>) -> Option<T> {
+        let sum = self.pids.iter().map(|pid| ask(*pid)).sum();
+        if self.pids.is_empty() { None } else { sum }
     }
 
     /// Warms up, measures, and waits for what is still under way.
@@ -202,12 +210,11 @@ impl<'p> Driver<'p> {
     }
 
     fn send(&mut self, room: usize, due: u64) {
+        let rooms = self.record.rooms.len();
         let tally = &mut self.record.rooms[room];
-        let sender = tally.turn * self.record.rooms.len() + room;
-        let tally = &mut self.record.rooms[room];
-        tally.turn = (tally.turn + 1) % self.plan.senders;
         let n = tally.due.len() as u32;
         tally.due.push(due);
+        let sender = self.plan.sender_of(n as usize) * rooms + room;
         let conn = &mut self.conns[sender];
         self.dialect.send(&conn.seat, n, tally.head, self.plan.size, &mut conn.out);
         self.flush(sender);
@@ -216,7 +223,7 @@ impl<'p> Driver<'p> {
     fn idle(&mut self, from: usize, to: usize) -> Result<Value, BenchError> {
         let memory = |driver: &mut Self| {
             driver.pump(SETTLE_IDLE)?;
-            Ok::<_, BenchError>(driver.pid.and_then(record::rss_kib))
+            Ok::<_, BenchError>(driver.of_server(record::rss_kib))
         };
         let before = memory(self)?;
         self.open_sessions(from)?;
@@ -257,7 +264,8 @@ impl<'p> Driver<'p> {
             "client_cpu_s_per_million_deliveries": per_million(spent(end.own_cpu, begin.own_cpu)),
             "sent": sent, "unanswered": sent.saturating_sub(acked), "lost": (sent * self.plan.members as u64).saturating_sub(received),
             "doubled": self.record.doubled, "ended": self.ended, "errors": self.record.errors, "first_errors": self.record.first_errors,
-            "rss_kib": self.pid.and_then(record::rss_kib),
+            "rss_kib": self.of_server(record::rss_kib), "nodes": self.addresses.len(),
+            "watched_cpu_s_per_s": begin.watched.iter().zip(&end.watched).map(|(b, e)| spent(*e, *b).map(|s| round(s / seconds, 3))).collect::<Vec<_>>(),
         });
         if let (Some(result), Value::Object(latencies)) = (result.as_object_mut(), self.record.latencies()) {
             result.extend(latencies);
@@ -288,10 +296,11 @@ impl<'p> Driver<'p> {
     }
 
     fn connect(&mut self, seat: Seat) -> io::Result<()> {
-        let mut socket = TcpStream::connect(self.address)?;
+        let address = self.addresses[seat.node];
+        let mut socket = TcpStream::connect(address)?;
         let id = self.conns.len();
         self.poll.registry().register(&mut socket, Token(id), Interest::READABLE | Interest::WRITABLE)?;
-        let out = self.dialect.upgrade(&self.address.to_string()).into_bytes();
+        let out = self.dialect.upgrade(&address.to_string()).into_bytes();
         self.conns.push(Conn {
             socket,
             seat,
@@ -410,12 +419,14 @@ impl<'p> Driver<'p> {
     }
 
     fn on_message(&mut self, id: usize, payload: &[u8], now: u64) {
+        let nodes = self.addresses.len();
         let conn = &mut self.conns[id];
         let room = conn.seat.index;
         let mut deliveries = false;
         for n in wire::numbers(payload, &self.finder) {
             deliveries = true;
-            self.record.delivery(room, n, &mut conn.seen, now);
+            let across = conn.seat.node != node_of(self.plan.sender_of(n as usize), nodes);
+            self.record.delivery(room, n, &mut conn.seen, now, across);
         }
         if deliveries {
             self.touched.push(room);

@@ -5,6 +5,7 @@
 //! Two kinds of load: **closed** keeps a window of messages in flight per room and finds the highest throughput; **open**
 //! sends by a clock, and counts latency from the instant a message was due, so that a server that stalls cannot hide it
 //! (coordinated omission). **Idle** opens sessions and measures what each costs in memory.
+//! The sessions may be spread over several nodes of a cluster: member `m` of every room sits at node `m` modulo their number.
 
 pub mod driver;
 pub mod record;
@@ -62,13 +63,28 @@ pub struct Plan {
     pub drain: Duration,
     /// Sockets being opened at one time.
     pub opening_max: usize,
+    /// Other processes of this machine (a database, a bus) whose processor time is told beside.
+    pub watched: Vec<u32>,
+}
+
+impl Plan {
+    /// The member of its room that sends message `n`: the senders have turns.
+    pub fn sender_of(&self, n: usize) -> usize {
+        n % self.senders
+    }
+}
+
+/// At which of `nodes` a member of a room sits.
+pub fn node_of(member: usize, nodes: usize) -> usize {
+    member % nodes.max(1)
 }
 
 /// On what to do it.
 #[derive(Clone, Debug)]
 pub enum Target {
-    /// A node of this machine, known by its data directory.
-    Node(PathBuf),
+    /// Nodes of one server on this machine, known by their data directories. Users and rooms are made at the first; sessions sit at
+    /// all of them by turns.
+    Nodes(Vec<PathBuf>),
     /// A server anywhere.
     Server {
         /// Its clients' address (`http://host:port`).
@@ -151,6 +167,7 @@ mod tests {
             measure: short,
             drain: short * 50,
             opening_max: 2,
+            watched: Vec::new(),
         }
     }
 
@@ -163,6 +180,14 @@ mod tests {
             assert_eq!(number(key), 0.0, "{key}: {result}");
         }
         assert!(result["ack_ms"]["p50"].as_f64().unwrap() > 0.0 && result["deliver_ms"]["count"].as_u64().unwrap() > 0, "{result}");
+    }
+
+    #[test]
+    fn members_sit_at_all_nodes_by_turns_and_senders_send_by_turns() {
+        let plan = plan(Load::Open { rate: 1.0 });
+        assert_eq!((0..5).map(|n| plan.sender_of(n)).collect::<Vec<_>>(), [0, 1, 0, 1, 0]);
+        assert_eq!((0..5).map(|member| node_of(member, 3)).collect::<Vec<_>>(), [0, 1, 2, 0, 1]);
+        assert_eq!(node_of(7, 1), 0);
     }
 
     #[test]

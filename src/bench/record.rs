@@ -49,8 +49,6 @@ pub struct RoomTally {
     pub delivered: u64,
     /// The highest seq of an answer.
     pub head: u64,
-    /// Whose turn it is to send.
-    pub turn: usize,
 }
 
 /// Everything that is counted.
@@ -71,6 +69,8 @@ pub struct Record {
     pub first_errors: Vec<String>,
     ack: Histogram<u64>,
     deliver: Histogram<u64>,
+    /// Those of `deliver` to sessions at another node than the sender's.
+    across: Histogram<u64>,
 }
 
 impl Record {
@@ -87,6 +87,7 @@ impl Record {
             first_errors: Vec::new(),
             ack: histogram(),
             deliver: histogram(),
+            across: histogram(),
         }
     }
 
@@ -94,8 +95,8 @@ impl Record {
         at >= self.window.0 && at < self.window.1
     }
 
-    /// A session of the room received message `n`.
-    pub fn delivery(&mut self, room: usize, n: u32, seen: &mut Seen, now: u64) {
+    /// A session of the room received message `n`; `across`: the sender's session is at another node.
+    pub fn delivery(&mut self, room: usize, n: u32, seen: &mut Seen, now: u64, across: bool) {
         let Some(due) = self.rooms[room].due.get(n as usize).copied() else {
             self.error(format!("message {n} of room {room} was received but never sent"));
             return;
@@ -108,6 +109,9 @@ impl Record {
         self.delivered += u64::from(self.measures(now));
         if self.measures(due) {
             self.deliver.saturating_record(now.saturating_sub(due));
+            if across {
+                self.across.saturating_record(now.saturating_sub(due));
+            }
         }
     }
 
@@ -136,7 +140,7 @@ impl Record {
 
     /// The latencies.
     pub fn latencies(&self) -> Value {
-        json!({"ack_ms": millis(&self.ack), "deliver_ms": millis(&self.deliver)})
+        json!({"ack_ms": millis(&self.ack), "deliver_ms": millis(&self.deliver), "deliver_across_ms": millis(&self.across)})
     }
 }
 
@@ -190,16 +194,17 @@ mod tests {
         r.window = (1_000_000, 9_000_000);
         r.rooms[0].due = vec![500_000, 2_000_000, 3_000_000];
         let mut seen = Seen::default();
-        r.delivery(0, 0, &mut seen, 5_000_000); // due before the window: counts as a delivery, not as a latency
-        r.delivery(0, 1, &mut seen, 5_000_000);
-        r.delivery(0, 1, &mut seen, 5_500_000);
-        r.delivery(0, 2, &mut seen, 9_500_000); // arrives behind the window: a latency, not a delivery
+        r.delivery(0, 0, &mut seen, 5_000_000, true); // due before the window: counts as a delivery, not as a latency
+        r.delivery(0, 1, &mut seen, 5_000_000, false);
+        r.delivery(0, 1, &mut seen, 5_500_000, false);
+        r.delivery(0, 2, &mut seen, 9_500_000, true); // arrives behind the window: a latency, not a delivery
         r.ack(0, 1, 17, 3_000_000);
-        r.delivery(0, 7, &mut seen, 5_000_000);
+        r.delivery(0, 7, &mut seen, 5_000_000, false);
         assert_eq!((r.delivered, r.doubled, r.errors, r.rooms[0].delivered, r.rooms[0].head), (2, 1, 1, 3, 17));
         let l = r.latencies();
         assert_eq!((l["deliver_ms"]["count"].as_u64(), l["ack_ms"]["count"].as_u64()), (Some(2), Some(1)));
         assert!((l["deliver_ms"]["max"].as_f64().unwrap() - 6.5).abs() < 0.01, "{l}");
+        assert_eq!(l["deliver_across_ms"]["count"].as_u64(), Some(1));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! names and fresh rooms: nothing of an earlier run is ever received.
 
 use super::wire::{Dialect, Seat};
-use super::{BenchError, Load, Plan, Target};
+use super::{BenchError, Load, Plan, Target, node_of};
 use crate::client::{ClientError, Connection, Options, Rest};
 use crate::protocol::codec::Format;
 use crate::protocol::entry::RoomKind;
@@ -28,12 +28,12 @@ const TOKEN_TTL_S: u64 = 86_400;
 
 /// Everything the driver needs.
 pub struct Stage {
-    /// Where to connect.
-    pub address: SocketAddr,
+    /// Where to connect: every node.
+    pub addresses: Vec<SocketAddr>,
     /// What to speak.
     pub dialect: Dialect,
-    /// The server's process, to measure it.
-    pub pid: Option<u32>,
+    /// The server's processes, to measure them; none when they are elsewhere.
+    pub pids: Vec<u32>,
     /// One per session, in the order of opening.
     pub seats: Vec<Seat>,
 }
@@ -59,22 +59,25 @@ struct User {
 
 /// Prepares the target for the plan.
 pub fn stage(plan: &Plan, target: &Target) -> Result<Stage, BenchError> {
-    let (server, pid) = match target {
+    let (servers, pids): (Vec<Server>, Vec<u32>) = match target {
         Target::Bare { address, pid } => {
-            return Ok(Stage { address: *address, dialect: Dialect::Bare, pid: *pid, seats: bare_seats(plan) });
+            let pids = pid.iter().copied().collect();
+            return Ok(Stage { addresses: vec![*address], dialect: Dialect::Bare, pids, seats: bare_seats(plan) });
         }
-        Target::Node(data_dir) => of_node(data_dir)?,
+        Target::Nodes(data_dirs) => data_dirs.iter().map(|dir| of_node(dir)).collect::<Result<Vec<_>, _>>()?.into_iter().unzip(),
         Target::Server { url, admin_url, admin_token, pid } => {
-            (Server { url: url.clone(), admin: Rest::new(admin_url), admin_token: admin_token.clone() }, *pid)
+            let server = Server { url: url.clone(), admin: Rest::new(admin_url), admin_token: admin_token.clone() };
+            (vec![server], pid.iter().copied().collect())
         }
     };
-    let address = resolve(&server.url)?;
+    let addresses = servers.iter().map(|server| resolve(&server.url)).collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = servers.first() else { return Err(BenchError::Target("no node is named".into())) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let seats = runtime.block_on(server.seats(plan))?;
-    Ok(Stage { address, dialect: Dialect::Hubbub, pid, seats })
+    let seats = runtime.block_on(first.seats(plan, addresses.len()))?;
+    Ok(Stage { addresses, dialect: Dialect::Hubbub, pids, seats })
 }
 
-fn of_node(data_dir: &Path) -> Result<(Server, Option<u32>), BenchError> {
+fn of_node(data_dir: &Path) -> Result<(Server, u32), BenchError> {
     let read = |name: &str| {
         let path = data_dir.join(name);
         std::fs::read_to_string(&path)
@@ -83,7 +86,7 @@ fn of_node(data_dir: &Path) -> Result<(Server, Option<u32>), BenchError> {
     let node: NodeFile = serde_json::from_str(&read("node.json")?).map_err(|e| BenchError::Target(format!("node.json: {e}")))?;
     let admin = Rest::new(&format!("http://{}", node.admin));
     let server = Server { url: format!("http://{}", node.http), admin, admin_token: read("secrets/admin.token")?.trim().to_owned() };
-    Ok((server, Some(node.pid)))
+    Ok((server, node.pid))
 }
 
 fn resolve(url: &str) -> Result<SocketAddr, BenchError> {
@@ -95,7 +98,7 @@ fn resolve(url: &str) -> Result<SocketAddr, BenchError> {
 }
 
 fn bare_seats(plan: &Plan) -> Vec<Seat> {
-    let seat = |index| Seat { index, room: RoomId::default(), token: String::new() };
+    let seat = |index| Seat { index, node: 0, room: RoomId::default(), token: String::new() };
     match plan.load {
         Load::Idle { to, .. } => (0..to).map(|i| seat(i / plan.members)).collect(),
         _ => (0..plan.rooms * plan.members).map(|i| seat(i % plan.rooms)).collect(),
@@ -103,7 +106,7 @@ fn bare_seats(plan: &Plan) -> Vec<Seat> {
 }
 
 impl Server {
-    async fn seats(&self, plan: &Plan) -> Result<Vec<Seat>, BenchError> {
+    async fn seats(&self, plan: &Plan, nodes: usize) -> Result<Vec<Seat>, BenchError> {
         let (rooms, per_room) = match plan.load {
             Load::Idle { to, .. } => {
                 let users = to.min(IDLE_USERS_MAX);
@@ -116,7 +119,7 @@ impl Server {
         let ids: Vec<RoomId> = stream::iter(groups.clone()).map(|g| self.room(g)).buffered(CALLS_MAX).try_collect().await?;
         let seat = |index: usize, of: usize| {
             let user = &groups[index][of % per_room];
-            Seat { index, room: ids[index], token: user.token.clone() }
+            Seat { index, node: node_of(of, nodes), room: ids[index], token: user.token.clone() }
         };
         Ok(match plan.load {
             Load::Idle { to, .. } => (0..to).map(|i| seat(i % rooms, i / rooms)).collect(),

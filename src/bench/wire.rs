@@ -86,6 +86,8 @@ pub fn numbers<'a>(payload: &'a [u8], finder: &'a memchr::memmem::Finder<'_>) ->
 pub struct Seat {
     /// Index of its room in the plan.
     pub index: usize,
+    /// Index of its node in the stage.
+    pub node: usize,
     /// The room.
     pub room: RoomId,
     /// Its access token.

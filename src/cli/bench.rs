@@ -13,6 +13,12 @@ pub struct Args {
     /// Data directory of a node that runs on this machine: its addresses, process and operators' token are taken from there
     #[arg(long, default_value = "./data", value_name = "DIR")]
     data_dir: PathBuf,
+    /// Data directory of a further node of the same cluster on this machine, any number of times: sessions sit at all nodes by turns
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["url", "bare"])]
+    spread: Vec<PathBuf>,
+    /// Another process of this machine whose processor time is told beside, any number of times
+    #[arg(long, value_name = "PID")]
+    watch: Vec<u32>,
     /// Another server instead; needs --admin-url and HUBBUB_ADMIN_TOKEN
     #[arg(long, value_name = "URL", requires = "admin_url")]
     url: Option<String>,
@@ -117,6 +123,7 @@ fn understand(args: Args) -> Result<(Plan, Target), String> {
         measure: seconds("seconds", args.seconds)?,
         drain: Duration::from_secs(10),
         opening_max: args.opening.max(1),
+        watched: args.watch,
     };
     let target = match (args.bare, args.url, args.admin_url) {
         (Some(address), ..) => Target::Bare { address, pid: args.server_pid },
@@ -124,7 +131,7 @@ fn understand(args: Args) -> Result<(Plan, Target), String> {
             let admin_token = args.admin_token.ok_or("--url needs the operators' token in HUBBUB_ADMIN_TOKEN")?;
             Target::Server { url, admin_url, admin_token, pid: args.server_pid }
         }
-        _ => Target::Node(args.data_dir),
+        _ => Target::Nodes(std::iter::once(args.data_dir).chain(args.spread).collect()),
     };
     Ok((plan, target))
 }

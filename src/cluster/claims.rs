@@ -207,7 +207,10 @@ impl Inner {
                 }
                 Do::StepDown(room, epoch) => self.tell(shard, Told::StepDown(room, epoch)),
                 Do::Finish(room) => self.tell(shard, Told::Finish(room)),
-                Do::Announce(epoch) => self.tell(shard, Told::Owned(epoch)),
+                Do::Announce(epoch) => {
+                    crate::telemetry::metrics().cluster_claims_total.inc();
+                    self.tell(shard, Told::Owned(epoch));
+                }
                 Do::Release(to, epoch) => self.tell(shard, Told::Released(to, epoch)),
                 Do::Read(..) | Do::Raise(..) | Do::Check(..) => drop(tokio::spawn(self.clone().ask(shard, what))),
             }

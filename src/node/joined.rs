@@ -14,6 +14,7 @@ use crate::cluster::view::{Event, View};
 use crate::config::Config;
 use crate::http::cluster::{ClusterStatus, Links, NodeSeen};
 use crate::protocol::ids::Shard;
+use crate::telemetry::metrics;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,13 +51,17 @@ impl Joined {
     /// When another process has it.
     pub async fn join(self: &Arc<Joined>, config: &Config) -> Result<(), NodeError> {
         let usurped = self.usurped.clone();
-        self.shared.listen(Arc::new(move |event| {
-            if let Event::Member(change) = event {
+        self.shared.listen(Arc::new(move |event| match event {
+            Event::Member(change) => {
                 tell(change);
                 if *change == Change::Usurped {
                     usurped.send_replace(true);
                 }
             }
+            Event::TakeOver(_) => {
+                metrics().cluster_takeovers_total.inc();
+            }
+            Event::Placed(..) => {}
         }));
         let member = Member::launch(config, self.shared.clone()).map_err(|e| NodeError::Failed(e.to_string()))?;
         let member = self.member.lock().insert(Arc::new(member)).clone();
@@ -146,9 +151,15 @@ fn tell(change: &Change) {
     match change {
         Change::Came(node) => tracing::info!(node = node.0, "a node came"),
         Change::Restarted(node) => tracing::info!(node = node.0, "a node came back as a new process"),
-        Change::Suspected(node) => tracing::debug!(node = node.0, "a node did not renew its lease"),
+        Change::Suspected(node) => {
+            metrics().cluster_leases_ended_total.inc();
+            tracing::debug!(node = node.0, "a node did not renew its lease");
+        }
         Change::Back(node) => tracing::debug!(node = node.0, "a node renews its lease again"),
-        Change::Died(node) => tracing::warn!(node = node.0, "a node is gone"),
+        Change::Died(node) => {
+            metrics().cluster_deaths_total.inc();
+            tracing::warn!(node = node.0, "a node is gone");
+        }
         Change::Usurped => tracing::error!("another process has this node's lease"),
         Change::Silent => tracing::warn!("Redis does not answer; what this node owns it keeps, and takes nothing over"),
         Change::Answers => tracing::info!("Redis answers again"),

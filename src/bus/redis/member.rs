@@ -88,6 +88,7 @@ impl Member {
         let (leave, left) = oneshot::channel();
         let (standing, seen) = watch::channel(Standing::Waiting);
         let keeper = Keeper {
+            renewed: None,
             keys: Keys::of(&config.cluster.name, shared.lease().node),
             renew: Script::new(RENEW),
             leave: Script::new(LEAVE),
@@ -140,6 +141,8 @@ impl Keys {
 }
 
 struct Keeper {
+    /// When the last renewal was asked for that was taken.
+    renewed: Option<Mono>,
     shared: Shared,
     timing: Timing,
     connector: Connector,
@@ -224,11 +227,14 @@ impl Keeper {
         }
     }
 
-    fn heard(&self, asked: Mono, answer: Answer) {
+    fn heard(&mut self, asked: Mono, answer: Answer) {
         let me = self.shared.lease();
         let mine = answer.leases.iter().find(|lease| lease.node == me.node);
         let held = mine.is_some_and(|lease| lease.incarnation == me.incarnation);
         metrics().cluster_lease_renewals_total.of(if held { "renewed" } else { "other" }).inc();
+        if held && let Some(before) = self.renewed.replace(asked) {
+            metrics().cluster_lease_gap_seconds.observe(asked.since(before) as f64 / 1e3);
+        }
         for (node, incarnation) in answer.left {
             self.shared.left(node, incarnation);
         }
