@@ -73,27 +73,44 @@ def cpu(results, goals):
     return table(head, rows)
 
 
+def said(results, when, node):
+    """What a node said of itself: by metric and labels."""
+    with open(os.path.join(results, f"cluster_metrics.{when}.{node}")) as f:
+        return {name: float(value) for name, _, value in (line.rstrip().rpartition(" ") for line in f if line.startswith("hubbub_"))}
+
+
 def load(results, goals):
-    run, faults, leases = lines(results, "cluster_load")[0], raw(results, "faults"), raw(results, "leases")
-    count = {"before": {}, "after": {}}
-    for row in faults:
-        count[row["when"]][row["metric"]] = row["count"]
+    run = lines(results, "cluster_load", but=("errors",))[0]
+    before, after = ([said(results, when, node) for node in (1, 2, 3)] for when in ("before", "after"))
+    more = [{name: value - was.get(name, 0) for name, value in now.items()} for was, now in zip(before, after)]
     rows = []
     for metric, title in (
-        ("cluster_claims_total", "shards claimed anew"),
-        ("cluster_takeovers_total", "shards to be taken over"),
-        ("cluster_deaths_total", "nodes taken for gone"),
-        ("cluster_leases_ended_total", "leases found ended"),
-        ("actor_restarts_total", "actors rebuilt"),
+        ("hubbub_cluster_claims_total", "shards claimed anew"),
+        ("hubbub_cluster_takeovers_total", "shards to be taken over"),
+        ("hubbub_cluster_deaths_total", "nodes taken for gone"),
+        ("hubbub_cluster_leases_ended_total", "leases found ended"),
+        ("hubbub_actor_restarts_total", "actors rebuilt"),
     ):
-        new = count["after"][metric] - count["before"][metric]
-        rows.append([title, number(new), "0: " + goals.judge(new == 0, f"full load: {new} {title}")])
-    renewals = sum(row["renewals"] for row in leases)
-    slowest = max(leases, key=lambda row: float(row["slowest_s"].replace("+Inf", "inf")))["slowest_s"]
-    rows.append([f"slowest of {renewals:,} renewals of a lease came after, at most", f"{slowest} s", ""])
+        new = sum(value for node in more for name, value in node.items() if name.split("{")[0] == metric)
+        rows.append([title, number(new), "0: " + goals.judge(new == 0, f"full load: {new:.0f} {title}")])
+    rows.append(["requests that failed and were to be sent again", number(run["errors"]), ""])
+    slowest, renewals = gaps(more)
+    rows.append([f"slowest of {renewals:,.0f} renewals of a lease came after, at most", f"{slowest} s", "a lease lasts 0.6 s"])
     text = (f"{number(run['acked_per_s'])} messages and {number(run['deliveries_per_s'])} deliveries a second for {number(run['seconds'])} s, "
             f"acknowledged after {number(run['ack_ms']['p50'])} ms (p99 {number(run['ack_ms']['p99'])} ms).")
     return text + "\n\n" + table(["", "", "goal"], rows)
+
+
+def gaps(nodes):
+    """The bound of the bucket of the slowest renewal, and how many there were."""
+    upto = {}
+    for node in nodes:
+        for name, value in node.items():
+            if name.startswith("hubbub_cluster_lease_gap_seconds_bucket"):
+                bound = name.split('"')[1]
+                upto[bound] = upto.get(bound, 0) + value
+    bounds = sorted(upto, key=lambda bound: float(bound.replace("+Inf", "inf")))
+    return next(bound for bound in bounds if upto[bound] == upto[bounds[-1]]), upto[bounds[-1]]
 
 
 def main(results, document):
