@@ -18,6 +18,7 @@ impl Core {
             writes: Gate::new("too many writes wait for the database", options.in_flight_max, options.waiting_max),
             breaker: Core::breaker(&options),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
+            epochs: together::Together::default(),
             batches: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             shards: options.shards,

@@ -39,6 +39,7 @@ mod schema;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod together;
 mod users;
 
 /// The port of a contact point that names none.
@@ -152,6 +153,7 @@ struct Core {
     breaker: Mutex<Breaker>,
     /// Compare-and-sets of this process about one partition go one after the other: side by side they would only cost each other rounds.
     turns: Vec<tokio::sync::Mutex<()>>,
+    epochs: together::Together<crate::storage::EpochCell>,
     batches: AtomicU64,
     rows: AtomicU64,
 }

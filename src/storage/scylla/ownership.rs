@@ -6,7 +6,7 @@ use crate::protocol::ids::{Millis, Shard};
 use crate::storage::{EpochCell, Ownership, Result, StorageError};
 use async_trait::async_trait;
 
-const EPOCH: &str = "epoch";
+pub(super) const EPOCH: &str = "epoch";
 pub(super) const WORKER: &str = "worker";
 /// Tries for a slot that changes meanwhile.
 const TRIES: usize = 4;
@@ -25,13 +25,12 @@ fn parse(value: &[u8]) -> Result<(u64, u128)> {
     Ok((u64::from_be_bytes(*n), u128::from_be_bytes(token)))
 }
 
-impl Core {
-    async fn epoch(&self, shard: Shard) -> Result<EpochCell> {
-        let stored = self.cell(EPOCH, &shard.0.to_be_bytes(), b"").await?;
-        let cell = stored.map(|value| parse(&value)).transpose()?;
-        Ok(cell.map_or_else(EpochCell::default, |(epoch, token)| EpochCell { epoch, token }))
-    }
+/// An epoch cell's value.
+pub(super) fn cell_of(value: &[u8]) -> Result<EpochCell> {
+    parse(value).map(|(epoch, token)| EpochCell { epoch, token })
+}
 
+impl Core {
     async fn raise_epoch(&self, shard: Shard, was: EpochCell, next: EpochCell) -> Result<bool> {
         let (was_held, next) = (held(was.epoch, was.token), held(next.epoch, next.token));
         let was = (was != EpochCell::default()).then_some(&was_held[..]);
