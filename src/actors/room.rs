@@ -43,6 +43,9 @@ pub use faults::storage_error;
 const IDS_KEPT: Duration = Duration::from_secs(1);
 /// Encoded bytes of one append at most (they ride in one write of a partition).
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// So many requests are worth a write that overlaps the check of the one before it; fewer wait for its end and become one batch with what
+/// comes meanwhile. Each batch costs the store a write, a check and a derived row, however many messages are in it.
+const OVERLAP_MIN: usize = 16;
 /// After the last append the head is told once more, so that a lost envelope is noticed though nothing follows it.
 const SETTLED: Duration = Duration::from_millis(500);
 /// Entries that may wait for the applier of a thread; above it requests are refused with `busy`.
@@ -334,7 +337,8 @@ impl Room {
             let full = rows.len() >= self.local.node.config.rooms.batch_max || bytes >= BATCH_BYTES_MAX;
             let next = ready.log.head() + 1;
             let bucket_end = !rows.is_empty() && next.is_multiple_of(BUCKET_ENTRIES);
-            if ready.finding || ready.subscribing || ready.appends.is_writing() || full || bucket_end {
+            let gathers = rows.is_empty() && !ready.appends.is_settled() && self.queue.len() + 1 < OVERLAP_MIN;
+            if ready.finding || ready.subscribing || ready.appends.is_writing() || gathers || full || bucket_end {
                 self.queue.push_front(msg);
                 break;
             }
