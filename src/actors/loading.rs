@@ -61,8 +61,8 @@ pub async fn load(node: &NodeContext, room: RoomId) -> std::result::Result<Loade
 /// known by what was derived from them: that is written after commit only (rule 11).
 async fn readable_head(node: &NodeContext, room: RoomId) -> Result<Seq> {
     let applied = in_time(node.store.rooms(&[room])).await?.pop().flatten().map_or(0, |row| row.applied);
-    let stored = in_time(node.store.heads(&[room])).await?.pop().unwrap_or(0);
-    Ok(stored.max(applied).max(node.claims.committed(room)))
+    let stored = in_time(node.store.ends(&[room])).await?.pop().unwrap_or_default();
+    Ok(stored.head.max(applied).max(node.claims.committed(room)))
 }
 
 /// Carries a takeover's steps out. Gives the room's epoch and its committed head.
