@@ -120,13 +120,15 @@ async fn state(node: &NodeContext, room: RoomId, head: Seq) -> Result<(RoomLog, 
         applied: row.applied,
         n: row.n,
     };
-    let known = match kind {
-        Some(RoomKind::Direct | RoomKind::Group) => members(node, room).await?,
-        _ => Vec::new(),
+    let known = async {
+        match kind {
+            Some(RoomKind::Direct | RoomKind::Group) => members(node, room).await,
+            _ => Ok(Vec::new()),
+        }
     };
-    let mut log = RoomLog::new(room, settings, known).screened(node.filter.is_some());
     let from = (row.applied + 1).min((head + 1).saturating_sub(WINDOW as u64)).max(1);
-    let mut entries = reading::entries(node, room, from, head).await?;
+    let (known, mut entries) = tokio::try_join!(known, reading::entries(node, room, from, head))?;
+    let mut log = RoomLog::new(room, settings, known).screened(node.filter.is_some());
     reach_back(node, room, &mut entries, Millis::from(row.slow_mode_s) * 1_000).await?;
     if kind == Some(RoomKind::Channel) {
         for user in entries.iter().filter(|e| e.seq > row.applied).flat_map(|e| changed_members(e)) {

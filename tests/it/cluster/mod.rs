@@ -8,9 +8,9 @@ mod figures;
 mod leaving;
 mod together;
 
-use super::promises::{all_is_well, answered, groups};
-use super::support::TestClient;
+use super::promises::{all_is_well, answered, groups, head};
 use super::support::cluster::TestCluster;
+use super::support::{SOON, TestClient};
 use futures_util::future::join_all;
 use hubbub::check::Verdict;
 use hubbub::protocol::ids::RoomId;
@@ -113,10 +113,24 @@ impl Stage {
         self.over.store(true, Ordering::Relaxed);
         let guests = join_all(talkers).await.into_iter().map(|guest| guest.expect("a talker does not panic"));
         let mut guests: Vec<Guest> = guests.collect();
-        for guest in &mut guests {
-            if guest.client.connection.end().is_some() {
-                self.bring_back(guest).await;
+        // As clients do, whoever is told to resume comes back: a hub whose node has a slow store may have to say so for a while.
+        let end = Instant::now() + SOON;
+        loop {
+            for guest in &mut guests {
+                if guest.client.connection.end().is_some() {
+                    self.bring_back(guest).await;
+                }
             }
+            let mut all = true;
+            for room in &self.rooms {
+                let head = head(&guests[0].client, *room).await;
+                all &= guests.iter().all(|guest| guest.client.have(*room) >= head);
+            }
+            let stay = guests.iter().all(|guest| guest.client.connection.end().is_none());
+            if (all && stay) || Instant::now() > end {
+                break;
+            }
+            sleep(Duration::from_millis(100)).await;
         }
         let node = self.cluster.members[0].node.read().await;
         let homes: Vec<(usize, u32)> = guests.iter().map(|guest| (guest.at, guest.returned)).collect();
