@@ -10,12 +10,12 @@ use super::delivery::Delivery;
 use super::node::NodeContext;
 use super::presence::{Past, Presence, PresenceMsg};
 use super::room::{Room, RoomMsg};
-use super::router::{GuardianAddr, Verdict, lost};
+use super::router::{GuardianAddr, Verdict};
 use crate::bus::Envelope;
 use crate::cluster::NodeId;
 use crate::cluster::claims::Told;
 use crate::error::{ApiError, Code};
-use crate::protocol::ids::{RoomId, Seq, Shard, UserId};
+use crate::protocol::ids::{RoomId, Shard, UserId};
 use crate::telemetry::metrics;
 use actix::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -26,6 +26,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+
+mod resting;
 
 /// Panics of one child within [`STORM_WINDOW`] after which it is rebuilt with pauses.
 const STORM_FREE: u32 = 3;
@@ -54,6 +56,7 @@ pub struct Local {
     pub delivery: Addr<Delivery>,
     /// The guardian.
     pub guardian: Addr<Guardian>,
+    untold: resting::Untold,
 }
 
 impl Local {
@@ -72,6 +75,10 @@ impl Local {
         if !nodes.contains(&node) {
             nodes.push(node);
         }
+    }
+    /// Whether the node follows the room.
+    pub fn is_followed_by(&self, node: NodeId, room: RoomId) -> bool {
+        self.interest.borrow().get(&room).is_some_and(|nodes| nodes.contains(&node))
     }
     /// Whether anybody follows the room.
     pub fn is_followed(&self, room: RoomId) -> bool {
@@ -119,7 +126,7 @@ impl Drop for ChildGuard {
 pub enum GuardianMsg {
     /// For a room; starts it.
     Room(RoomId, RoomMsg),
-    /// The same from this thread, which counts as no request.
+    /// The same from this thread, which counts as no request: for a room that was taken to rest and must answer itself.
     Resting(RoomId, RoomMsg),
     /// For a user's presence; starts it where the message is of a kind that needs one.
     Presence(UserId, PresenceMsg),
@@ -241,6 +248,7 @@ impl Guardian {
                 online: RefCell::default(),
                 applying,
                 guardian: ctx.address(),
+                untold: resting::Untold::default(),
                 node,
             });
             Guardian {
@@ -319,34 +327,18 @@ impl Guardian {
         }
     }
 
-    /// A node follows rooms from now on, and is told their heads.
+    /// A node follows rooms from now on, and is told their heads: of `all`, or of those that are active.
     fn follow(&mut self, follower: NodeId, rooms: Vec<RoomId>, all: bool) {
-        let (mut heads, mut resting) = (Vec::new(), Vec::new());
-        let node = self.local.node.clone();
+        let (mut heads, mut idle) = (Vec::new(), Vec::new());
         for room in rooms {
             self.local.interested(follower, room);
-            match node.claims.committed(room) {
+            match self.local.node.claims.committed(room) {
                 head if head > 0 && self.rooms.contains_key(&room) => heads.push((room, head)),
-                // What this process knows of a room that does not run may be long ago.
-                head if all => resting.push((room, head)),
+                _ if all => idle.push(room),
                 _ => {}
             }
         }
-        if heads.is_empty() && resting.is_empty() {
-            return;
-        }
-        actix::spawn(async move {
-            let ids: Vec<RoomId> = resting.iter().map(|(room, _)| *room).collect();
-            match super::reading::in_time(node.store.heads(&ids)).await {
-                Ok(stored) => heads.extend(resting.into_iter().zip(stored).map(|((room, known), head)| (room, head.max(known)))),
-                Err(error) => tracing::warn!(%error, "a node that follows rooms could not be told their heads"),
-            }
-            if follower == node.placement.me() {
-                heads.into_iter().for_each(|(room, head)| node.hubs.dispatch(Envelope::Head { room, head }));
-            } else if let Some(peers) = node.router.peers() {
-                peers.heads(&node, follower, heads);
-            }
-        });
+        resting::tell_heads(self.local.clone(), follower, heads, idle);
     }
 
     /// The rooms of a shard that may have something unapplied redo it: their last owner did not end them.
@@ -414,7 +406,7 @@ impl Guardian {
         }
         let local = self.local.clone();
         actix::spawn(async move {
-            let _ = reply.send(verdicts(&local, user, idle, active).await);
+            let _ = reply.send(resting::verdicts(&local, user, idle, active).await);
         });
     }
 
@@ -430,18 +422,19 @@ impl Guardian {
                 }
                 metrics().rooms_active.dec();
                 let slot = self.rooms.remove(&room);
-                if settled {
-                    self.unsettled.remove(&room);
-                } else if !self.local.node.claims.is_for_me(self.local.node.router.shard(room)) {
-                    // The shard's owner finds what is left to do.
-                    self.local.node.claims.deactivate(self.local.node.router.shard(room), room, false);
-                    self.unsettled.remove(&room);
-                } else {
-                    let node = &self.local.node;
-                    node.claims.deactivate(node.router.shard(room), room, false);
+                let node = self.local.node.clone();
+                let shard = node.router.shard(room);
+                // Asked before the room's end may give the shard away. If it is another's, that one finds what is left to do.
+                let rebuild = !settled && node.claims.is_for_me(shard);
+                if !settled {
+                    node.claims.deactivate(shard, room, false);
+                }
+                if rebuild {
                     self.unsettled.insert(room);
                     let pause = if panicked { self.panicked(child) } else { LOAD_AGAIN };
                     self.rebuild_room(room, pause);
+                } else {
+                    self.unsettled.remove(&room);
                 }
                 if let Some(Slot::Stopping(_, held)) = slot {
                     let router = &self.local.node.router;
@@ -597,50 +590,6 @@ impl Guardian {
             self.on_empty = Some(done);
         }
     }
-}
-
-async fn verdicts(
-    local: &Local,
-    user: UserId,
-    idle: Vec<RoomId>,
-    active: Vec<oneshot::Receiver<Result<Verdict, ApiError>>>,
-) -> Result<Vec<Verdict>, ApiError> {
-    let node = &local.node;
-    let mut out = Vec::with_capacity(idle.len() + active.len());
-    let mut active = active;
-    if !idle.is_empty() {
-        // Heads first: a membership that ends meanwhile ends at a later seq, and that the hub hears of and corrects.
-        let heads = super::reading::in_time(node.store.heads(&idle)).await.map_err(super::room::storage_error)?;
-        let heads: Vec<_> = idle.iter().zip(heads).map(|(room, head)| head.max(node.claims.committed(*room))).collect();
-        let members = super::reading::in_time(node.store.memberships(user, &idle)).await.map_err(super::room::storage_error)?;
-        let goes_on = beyond(node, &idle, &heads).await?;
-        for (((room, member), head), goes_on) in idle.into_iter().zip(members).zip(heads).zip(goes_on) {
-            if goes_on {
-                let (tx, rx) = oneshot::channel();
-                local.guardian.do_send(GuardianMsg::Resting(room, RoomMsg::Verdict { user, reply: tx }));
-                active.push(rx);
-                continue;
-            }
-            let member = member.is_some_and(|m| m.role.is_some()) || crate::sabotage::is("no_membership_check");
-            out.push(Verdict { room, member, head });
-        }
-    }
-    for rx in active {
-        out.push(rx.await.map_err(|_| lost())??);
-    }
-    Ok(out)
-}
-
-/// Which of the rooms have a row above the head that the store tells. Rows tell of the head before them, and the last owner may have died
-/// before it wrote its marker: then only a room that is taken over knows what is committed. Where nobody else writes, rooms with something
-/// unapplied were started before anybody asks.
-async fn beyond(node: &NodeContext, rooms: &[RoomId], heads: &[Seq]) -> Result<Vec<bool>, ApiError> {
-    if !node.store.is_shared() {
-        return Ok(vec![false; rooms.len()]);
-    }
-    let look = rooms.iter().zip(heads).map(|(room, head)| node.store.rows(*room, head + 1, head + 1));
-    let found = super::reading::in_time(futures_util::future::try_join_all(look)).await.map_err(super::room::storage_error)?;
-    Ok(found.iter().map(|rows| !rows.is_empty()).collect())
 }
 
 impl Actor for Guardian {

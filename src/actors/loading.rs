@@ -61,8 +61,8 @@ pub async fn load(node: &NodeContext, room: RoomId) -> std::result::Result<Loade
 /// known by what was derived from them: that is written after commit only (rule 11).
 async fn readable_head(node: &NodeContext, room: RoomId) -> Result<Seq> {
     let applied = in_time(node.store.rooms(&[room])).await?.pop().flatten().map_or(0, |row| row.applied);
-    let stored = in_time(node.store.heads(&[room])).await?.pop().unwrap_or(0);
-    Ok(stored.max(applied).max(node.claims.committed(room)))
+    let stored = in_time(node.store.ends(&[room])).await?.pop().unwrap_or_default();
+    Ok(stored.head.max(applied).max(node.claims.committed(room)))
 }
 
 /// Carries a takeover's steps out. Gives the room's epoch and its committed head.
@@ -120,13 +120,15 @@ async fn state(node: &NodeContext, room: RoomId, head: Seq) -> Result<(RoomLog, 
         applied: row.applied,
         n: row.n,
     };
-    let known = match kind {
-        Some(RoomKind::Direct | RoomKind::Group) => members(node, room).await?,
-        _ => Vec::new(),
+    let known = async {
+        match kind {
+            Some(RoomKind::Direct | RoomKind::Group) => members(node, room).await,
+            _ => Ok(Vec::new()),
+        }
     };
-    let mut log = RoomLog::new(room, settings, known).screened(node.filter.is_some());
     let from = (row.applied + 1).min((head + 1).saturating_sub(WINDOW as u64)).max(1);
-    let mut entries = reading::entries(node, room, from, head).await?;
+    let (known, mut entries) = tokio::try_join!(known, reading::entries(node, room, from, head))?;
+    let mut log = RoomLog::new(room, settings, known).screened(node.filter.is_some());
     reach_back(node, room, &mut entries, Millis::from(row.slow_mode_s) * 1_000).await?;
     if kind == Some(RoomKind::Channel) {
         for user in entries.iter().filter(|e| e.seq > row.applied).flat_map(|e| changed_members(e)) {

@@ -16,7 +16,6 @@ use crate::bus::asks::{self, Elsewhere, Question, Said, ToPresence, Word};
 use crate::bus::{Arrival, Envelope, Inbox};
 use crate::cluster::claims::Told;
 use crate::cluster::membership::Change;
-use crate::cluster::shard::Placed;
 use crate::cluster::shared::Shared;
 use crate::cluster::view::Event;
 use crate::cluster::{NodeId, Placement};
@@ -33,6 +32,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
+mod handing;
 mod minding;
 mod serving;
 #[cfg(test)]
@@ -81,6 +81,7 @@ pub struct Peers {
     /// Nodes of which something was missed, that sessions here may have to know.
     doubtful: Mutex<BTreeSet<NodeId>>,
     placing: Mutex<()>,
+    handing: handing::Handing,
     woken: Notify,
 }
 
@@ -127,6 +128,7 @@ fn owned_or_not(node: &NodeContext, shard: Shard, told: Told) {
             Told::Released(to, epoch) => {
                 peers.released(shard, peers.me(), to, epoch);
                 peers.broadcast(node, &Word::Released { shard: shard.0, to: to.0, epoch });
+                peers.handed();
             }
             Told::StepDown(..) | Told::Finish(_) => {}
         }
@@ -168,7 +170,8 @@ impl Peers {
         let weak = Arc::downgrade(node);
         thread.spawn_fn(move || {
             let _ = tx.send(Handle::current());
-            actix::spawn(minding::run(weak));
+            actix::spawn(minding::run(weak.clone()));
+            actix::spawn(handing::run(weak));
         });
         let runtime = rx.recv().expect("a thread that has just been started says what runs on it");
         let next = u64::from(rand::random::<u32>()) << 24;
@@ -183,6 +186,7 @@ impl Peers {
             gained: Mutex::default(),
             doubtful: Mutex::default(),
             placing: Mutex::default(),
+            handing: handing::Handing::default(),
             woken: Notify::new(),
         }
     }
@@ -491,16 +495,7 @@ impl Peers {
     /// What the view learned.
     fn changed(&self, node: &NodeContext, event: Event) {
         match event {
-            Event::Placed(shard, _) => {
-                // Events of two threads may overtake each other: what holds now is what is passed on, one at a time.
-                let _one = self.placing.lock();
-                let placed = self.shared.look(|view| view.placed(shard));
-                node.claims.placed(shard, placed);
-                if placed != Placed::Mine && node.claims.owned(shard).is_none() {
-                    self.shared.refused(shard, self.me());
-                }
-                self.touched(shard);
-            }
+            Event::Placed(shard, _) => self.placed(node, shard),
             Event::TakeOver(shard) => {
                 self.note_gained(shard, true);
                 node.router.redo(shard);

@@ -50,10 +50,12 @@ const OVERLAP_MIN: usize = 16;
 const SETTLED: Duration = Duration::from_millis(500);
 /// Entries that may wait for the applier of a thread; above it requests are refused with `busy`.
 const APPLYING_MAX: usize = 50_000;
-/// A room that cannot write tries to load again after this.
+/// A room that cannot write tries to load again after this when somebody wants to write; by itself after as long, doubled each time up to
+/// the second figure. In a quiet room nobody asks, and whoever owned it meanwhile may have gone beyond what it knows.
 const RELOAD_PAUSE: Duration = Duration::from_millis(500);
+const RELOAD_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A room whose shard is being handed over asks again after this whether that is done, for so long.
-const MOVING_AGAIN: Duration = Duration::from_millis(50);
+const MOVING_AGAIN: Duration = Duration::from_millis(10);
 const MOVING_MAX: Duration = Duration::from_secs(5);
 /// An append takes at most this long, then it is in doubt.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -183,6 +185,8 @@ pub struct Room {
     unsure: Vec<RoomMsg>,
     stopping: bool,
     asked_to_stop: bool,
+    /// Loads in a row after which it could not write.
+    failed_loads: u32,
     started: Instant,
     active: Instant,
     /// The head that was last told to those who follow.
@@ -204,6 +208,7 @@ impl Room {
             unsure: Vec::new(),
             stopping: false,
             asked_to_stop: false,
+            failed_loads: 0,
             started: now,
             active: now,
             told: 0,
@@ -229,6 +234,7 @@ impl Room {
     fn loaded(&mut self, loaded: Result<Loaded, loading::LoadError>, ctx: &mut Context<Self>) {
         match loaded {
             Ok(loaded) => {
+                self.failed_loads = 0;
                 let head = loaded.log.committed();
                 let (members, followed) = (members_of(&loaded.log), loaded.row.followed.unwrap_or(head));
                 self.local.applier.do_send(applier::Begin { row: loaded.row });
@@ -257,6 +263,7 @@ impl Room {
                 let answer = storage_error(error.why);
                 match error.readable {
                     Some(log) => {
+                        self.failed_loads = self.failed_loads.saturating_add(1);
                         self.phase = Phase::ReadOnly(log, answer, Instant::now() + RELOAD_PAUSE);
                         self.pump(ctx);
                     }
@@ -553,8 +560,8 @@ impl Room {
         }
     }
 
-    /// Now and then: tells the head once more when nothing followed, and ends a room that is idle.
-    fn tick(&mut self, _: &mut Context<Self>) {
+    /// Now and then: tells the head once more when nothing followed, tries to load again what cannot write, and ends a room that is idle.
+    fn tick(&mut self, ctx: &mut Context<Self>) {
         if let Phase::Ready(ready) = &self.phase
             && self.told < ready.log.committed()
             && self.appended.elapsed() >= SETTLED
@@ -565,7 +572,13 @@ impl Room {
         }
         let idle = Duration::from_millis(self.local.node.config.rooms.idle_ms);
         if self.active.elapsed() > idle && self.is_quiet() {
-            self.ask_to_stop();
+            return self.ask_to_stop();
+        }
+        if let Phase::ReadOnly(_, _, retry_at) = &self.phase {
+            let longer = RELOAD_PAUSE * (2u32.pow(self.failed_loads.clamp(1, 8) - 1) - 1);
+            if *retry_at + longer.min(RELOAD_PAUSE_MAX) <= Instant::now() {
+                self.load(ctx);
+            }
         }
     }
 
@@ -589,17 +602,21 @@ impl Room {
         let shard = node.router.shard(room);
         let (applying, delivery) = (self.local.applier.clone(), self.local.delivery.clone());
         let end = async move {
-            // Everything applied, then a marker: the next life finds a clean tail, and readers need no owner.
-            // What follows from the entries comes first: without its mark the room would not be found by a start after a crash.
-            let (tx, rx) = oneshot::channel();
-            delivery.do_send(delivery::Finish { room, reply: tx });
-            let mut applied = matches!(tokio::time::timeout(reading::READ_TIMEOUT, rx).await, Ok(Ok(())));
-            if applied {
+            // Everything applied, and a marker: the next life finds a clean tail, and readers need no owner. The marker needs nothing else:
+            // the head is committed.
+            let applied = async {
+                // What follows from the entries comes first: without its mark the room would not be found by a start after a crash.
+                let (tx, rx) = oneshot::channel();
+                delivery.do_send(delivery::Finish { room, reply: tx });
+                if !matches!(tokio::time::timeout(reading::READ_TIMEOUT, rx).await, Ok(Ok(()))) {
+                    return false;
+                }
                 let (tx, rx) = oneshot::channel();
                 applying.do_send(applier::Finish { room, reply: tx });
-                applied = matches!(tokio::time::timeout(reading::READ_TIMEOUT, rx).await, Ok(Ok(())));
-            }
-            let marked = if head == 0 { Ok(()) } else { reading::in_time(node.store.mark(room, head)).await };
+                matches!(tokio::time::timeout(reading::READ_TIMEOUT, rx).await, Ok(Ok(())))
+            };
+            let mark = async { if head == 0 { Ok(()) } else { reading::in_time(node.store.mark(room, head)).await } };
+            let (applied, marked) = tokio::join!(applied, mark);
             if let Err(error) = &marked {
                 tracing::warn!(%error, "no marker could be written for a room that ends; its next start reads more");
             }

@@ -316,10 +316,13 @@ pub enum Word {
         at: Millis,
     },
     /// All that the node that tells owns: said now and then, so that who believes to own a shard and was cut off when another took it hears
-    /// of it, though nothing is written there.
+    /// of it, though nothing is written there; and so that nobody goes on believing that the node owns what it lost unheard.
     Owns {
         /// Shard and epoch.
         shards: Vec<(u32, u64)>,
+        /// It owns no others from this shard on, up to that one, which is not meant any more. None where an earlier build tells.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        among: Option<(u32, u32)>,
     },
     /// An operator wants the other to hand its shards over and end.
     Leave,
@@ -415,7 +418,8 @@ mod tests {
             Word::Again,
             Word::Webhooks,
             Word::Due { shard: 11, at: 1_700_000_000_000 },
-            Word::Owns { shards: vec![(11, 3)] },
+            Word::Owns { shards: vec![(11, 3)], among: None },
+            Word::Owns { shards: vec![(11, 3)], among: Some((0, 1_000)) },
             Word::Leave,
         ]
     }

@@ -119,6 +119,12 @@ impl Claims {
         self.0.slots[shard.0 as usize % LOCKS].lock().get(&shard).is_some_and(|slot| slot.core.is_moving())
     }
 
+    /// Whether rooms of the shard run here, under this node's ownership.
+    pub fn has_rooms(&self, shard: Shard) -> bool {
+        let slots = self.0.slots[shard.0 as usize % LOCKS].lock();
+        slots.get(&shard).is_some_and(|slot| slot.core.owned().is_some() && slot.core.rooms() > 0)
+    }
+
     /// How many shards this node owns.
     pub fn owned_shards(&self) -> usize {
         self.all_owned().len()

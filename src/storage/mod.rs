@@ -120,6 +120,16 @@ pub struct Tail {
     pub rows: Vec<LogRow>,
 }
 
+/// Where a room's log ends, as far as the store tells without the room's owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The largest committed head that is stored: everything up to it may be shown (rule 8).
+    pub head: Seq,
+    /// The highest seq that any row has, at least `head`. Rows tell of the head before them: what lies above `head` may be committed and
+    /// acknowledged or not, and only an owner finds out.
+    pub top: Seq,
+}
+
 /// What [`MessageLog::purge`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
@@ -147,8 +157,8 @@ pub trait MessageLog: Send + Sync + 'static {
     /// What a takeover reads: the base and everything from it upward (rules 3 and 13).
     async fn tail(&self, room: RoomId) -> Result<Tail>;
 
-    /// The largest committed head stored for each room, without its owner's help; 0 for a room without rows (rule 8).
-    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>>;
+    /// Where each room's log ends, without its owner's help; zeros for a room without rows.
+    async fn ends(&self, rooms: &[RoomId]) -> Result<Vec<LogEnd>>;
 
     /// Raises the room's marker to `committed`: a max-register, never lowered.
     async fn mark(&self, room: RoomId, committed: Seq) -> Result<()>;

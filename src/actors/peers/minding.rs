@@ -123,11 +123,12 @@ impl Peers {
             node.hubs.each(|| HubMsg::LookAgain(shards.clone()));
         }
         // Also where nothing is owned: a hole before it shows.
-        let owned: Vec<(u32, u64)> = node.claims.all_owned().into_iter().map(|(shard, epoch)| (shard.0, epoch)).collect();
-        for other in self.others() {
-            let chunks = owned.chunks(CHUNK).map(<[_]>::to_vec);
-            let words = chunks.chain(owned.is_empty().then(Vec::new));
-            words.for_each(|shards| self.tell(node, other, &Word::Owns { shards }));
+        let owned: BTreeMap<u32, u64> = node.claims.all_owned().into_iter().map(|(shard, epoch)| (shard.0, epoch)).collect();
+        let all = node.store.shards();
+        for first in (0..all).step_by(CHUNK) {
+            let end = all.min(first + CHUNK as u32);
+            let shards = owned.range(first..end).map(|(shard, epoch)| (*shard, *epoch)).collect();
+            self.broadcast(node, &Word::Owns { shards, among: Some((first, end)) });
         }
     }
 }

@@ -9,12 +9,15 @@ use crate::bus::Envelope;
 use crate::bus::asks::{self, Answer, Elsewhere, Question, Said, ToPresence, Up, Word};
 use crate::cluster::NodeId;
 use crate::cluster::shard::Placed;
+use crate::cluster::view::View;
 use crate::error::{ApiError, Code};
 use crate::protocol::codec::{self, Format};
 use crate::protocol::entry::Caller;
 use crate::protocol::ids::{RoomId, Shard, UserId};
 use crate::protocol::ops::Request;
 use crate::protocol::roomlog::{self, Link};
+use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -174,7 +177,12 @@ fn word_of(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, word: Word
     match word {
         Word::Leave => node.leave.notify_one(),
         Word::Owned { shard, epoch } => owned(node, peers, from, shard, epoch),
-        Word::Owns { shards } => shards.into_iter().for_each(|(shard, epoch)| owned(node, peers, from, shard, epoch)),
+        Word::Owns { shards, among } => {
+            if let Some((first, end)) = among {
+                peers.owns_no_other(from, first..end.min(node.store.shards()), &shards);
+            }
+            shards.into_iter().for_each(|(shard, epoch)| owned(node, peers, from, shard, epoch));
+        }
         Word::Released { shard, to, epoch } => {
             let (shard, to) = (Shard(shard), NodeId(to));
             peers.released(shard, from, to, epoch);
@@ -254,6 +262,19 @@ fn presence_words(node: &Arc<NodeContext>, peers: &Peers, from: NodeId, to: Vec<
 }
 
 impl Peers {
+    /// Of these shards the node owns only those that are listed: the others go by the plan again. It lost them to somebody who was not heard
+    /// here; without this, who should own them now would go on sending everybody there.
+    fn owns_no_other(&self, by: NodeId, among: Range<u32>, listed: &[(u32, u64)]) {
+        let listed: HashSet<u32> = listed.iter().map(|(shard, _)| *shard).collect();
+        let believed = |view: &View| {
+            let here = among.clone().filter(|shard| !listed.contains(shard)).map(Shard);
+            here.filter(|shard| view.told(*shard).is_some_and(|(_, owner)| owner == by)).collect::<Vec<_>>()
+        };
+        for shard in self.shared.look(believed) {
+            self.refused(shard, by);
+        }
+    }
+
     /// Those of the shards that are not this node's, each once, and where they are.
     fn elsewhere(&self, node: &NodeContext, shards: impl IntoIterator<Item = Shard>) -> Vec<Elsewhere> {
         let mut out: Vec<Elsewhere> = Vec::new();

@@ -142,6 +142,39 @@ async fn who_dies_with_entries_that_nobody_was_told_of_is_found_out_by_the_new_o
     assert_eq!(ben.text().await, "unheard");
 }
 
+/// What it acknowledged last is known by no row and no marker: its shard was lost to another, and went on to a third.
+#[actix::test]
+async fn what_an_owner_wrote_last_before_it_stepped_down_is_shown_though_nobody_asks() {
+    let world = World::of(3).await;
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let mut ben = world.node(3).session(BEN).await;
+    world.node(1).say(ANN, room, "heard").await;
+    assert_eq!(ben.text().await, "heard");
+    world.net.lose(|from, _, envelope| from == NodeId(2) && matches!(envelope, Envelope::Entries { .. } | Envelope::Head { .. }));
+    world.node(1).say(ANN, room, "unheard").await;
+    let (claims, shard) = (&world.node(2).context.claims, world.node(2).context.router.shard(room));
+    claims.saw(shard, claims.owned(shard).unwrap() + 1);
+    world.weigh(2, 0);
+    assert_eq!(ben.text().await, "unheard");
+}
+
+#[actix::test]
+async fn a_room_that_lost_its_shard_for_a_moment_takes_it_again_though_nobody_writes() {
+    let world = World::of(2).await;
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let (claims, shard) = (&world.node(2).context.claims, world.node(2).context.router.shard(room));
+    let mut epoch = claims.owned(shard).unwrap();
+    for _ in 0..2 {
+        claims.saw(shard, epoch + 1);
+        assert_eq!(claims.owned(shard), None);
+        until("it is taken again", async || claims.owned(shard).is_some()).await;
+        assert!(claims.owned(shard).unwrap() > epoch);
+        epoch = claims.owned(shard).unwrap();
+    }
+}
+
 #[actix::test]
 async fn a_node_that_is_asked_about_a_shard_of_another_says_whose_it_is() {
     let world = World::of(3).await;

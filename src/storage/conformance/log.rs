@@ -4,7 +4,7 @@ use super::Backend;
 use super::support::{EPOCH, batch, fill, next, row, rows, seqs};
 use crate::protocol::entry::{Body, Entry, Message};
 use crate::protocol::ids::{Epoch, MessageId, RoomId, Shard, UserId};
-use crate::storage::{Append, Effect, FoldRow, LogRow, Tail, record};
+use crate::storage::{Append, Effect, FoldRow, LogEnd, LogRow, Tail, record};
 use futures_util::future::join_all;
 use std::sync::Arc;
 
@@ -150,7 +150,7 @@ pub async fn tail_begins_at_the_marker(b: &dyn Backend) {
 pub async fn tail_of_an_empty_room_is_empty(b: &dyn Backend) {
     let s = b.open().await;
     assert_eq!(s.tail(ROOM).await.expect("tail"), Tail::default());
-    assert_eq!(s.heads(&[ROOM]).await.expect("heads"), [0]);
+    assert_eq!(s.ends(&[ROOM]).await.expect("ends"), [LogEnd::default()]);
 }
 
 /// A tail may begin one bucket below the newest (rule 13).
@@ -163,15 +163,16 @@ pub async fn tail_crosses_buckets(b: &dyn Backend) {
     assert_eq!((tail.base, seqs(&tail.rows)), (4090, (4090..=4100).collect()));
 }
 
-/// Heads come from rows and markers, whichever is larger, also where the newest rows knew less.
-pub async fn heads_take_the_largest(b: &dyn Backend) {
+/// Heads come from rows and markers, whichever is larger, also where the newest rows knew less; and rows above them are told of.
+pub async fn ends_take_the_largest_head_and_the_highest_row(b: &dyn Backend) {
     let s = b.open().await;
     fill(&*s, RoomId(1), 1, 5).await;
     s.append(batch(RoomId(1), 6, 6, 5)).await.expect("append");
     s.append(batch(RoomId(1), 7, 9, 2)).await.expect("append");
     fill(&*s, RoomId(2), 1, 5).await;
     s.mark(RoomId(2), 5).await.expect("mark");
-    assert_eq!(s.heads(&[RoomId(1), RoomId(2), RoomId(3)]).await.expect("heads"), [5, 5, 0]);
+    let ends = s.ends(&[RoomId(1), RoomId(2), RoomId(3)]).await.expect("ends");
+    assert_eq!(ends, [(5, 9), (5, 5), (0, 0)].map(|(head, top)| LogEnd { head, top }));
 }
 
 /// A marker is never lowered.
@@ -180,7 +181,7 @@ pub async fn marks_are_max_registers(b: &dyn Backend) {
     for committed in [3, 7, 5] {
         s.mark(ROOM, committed).await.expect("mark");
     }
-    assert_eq!(s.heads(&[ROOM]).await.expect("heads"), [7]);
+    assert_eq!(s.ends(&[ROOM]).await.expect("ends"), [LogEnd { head: 7, top: 7 }]);
 }
 
 /// The mark comes with the rows, stays until everything is applied, and is found by shard and for all shards.

@@ -36,7 +36,7 @@ macro_rules! storage_conformance {
             log: append_is_durable_when_it_answers, append_writes_all_rows_or_none, the_same_row_again_is_no_error,
                 rows_are_ordered_by_seq_and_epoch, rows_are_read_by_range, rows_of_more_than_4096_seqs_are_refused,
                 rows_cross_buckets, rooms_do_not_mix, sixty_four_concurrent_appenders, tail_begins_at_the_largest_committed,
-                tail_begins_at_the_marker, tail_of_an_empty_room_is_empty, tail_crosses_buckets, heads_take_the_largest,
+                tail_begins_at_the_marker, tail_of_an_empty_room_is_empty, tail_crosses_buckets, ends_take_the_largest_head_and_the_highest_row,
                 marks_are_max_registers, purging_raises_the_floor_and_keeps_the_base, purging_takes_folds_and_mentions_along,
                 unapplied_rooms_are_found_after_a_restart, payloads_are_kept_byte_for_byte;
             ownership: a_missing_cell_is_the_default, raising_needs_the_right_cell, one_of_many_raises_wins, epochs_are_durable,

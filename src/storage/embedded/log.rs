@@ -2,7 +2,7 @@
 
 use super::{EmbeddedStore, codec, engine::View};
 use crate::protocol::ids::{BUCKET_ENTRIES, Epoch, RoomId, Seq, Shard, bucket_of};
-use crate::storage::{Append, LogRow, MessageLog, Purged, Result, StorageError, Tail, record};
+use crate::storage::{Append, LogEnd, LogRow, MessageLog, Purged, Result, StorageError, Tail, record};
 use async_trait::async_trait;
 use fjall::Slice;
 
@@ -67,11 +67,15 @@ impl MessageLog for EmbeddedStore {
         .await
     }
 
-    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>> {
+    async fn ends(&self, rooms: &[RoomId]) -> Result<Vec<LogEnd>> {
         let rooms = rooms.to_vec();
-        // A row's `committed` is below its seq: nothing at or below base + 1 can raise the base.
-        self.read(move |view| rooms.iter().map(|room| end_of(view, *room, |row, base| row.seq > base + 1).map(|(base, _)| base)).collect())
-            .await
+        let end = |view: &View<'_>, room| {
+            // A row's `committed` is below its seq: nothing at or below base + 1 can raise the base.
+            let (head, rows) = end_of(view, room, |row, base| row.seq > base + 1)?;
+            // From the end downward: the first is the highest.
+            Ok(LogEnd { head, top: rows.first().map_or(head, |row| row.seq.max(head)) })
+        };
+        self.read(move |view| rooms.iter().map(|room| end(view, *room)).collect()).await
     }
 
     async fn mark(&self, room: RoomId, committed: Seq) -> Result<()> {

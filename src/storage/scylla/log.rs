@@ -5,7 +5,7 @@ use super::rows::{RowWrite, SLICES, all, number};
 use super::{Core, ScyllaStore};
 use crate::protocol::ids::{BUCKET_ENTRIES, Epoch, RoomId, Seq, Shard, bucket_of};
 use crate::storage::tailing::Tailing;
-use crate::storage::{Append, LogRow, MessageLog, Purged, Result, Stamp, StorageError, Tail, record};
+use crate::storage::{Append, LogEnd, LogRow, MessageLog, Purged, Result, Stamp, StorageError, Tail, record};
 use async_trait::async_trait;
 use scylla::value::CqlValue;
 use std::sync::atomic::Ordering::Relaxed;
@@ -157,11 +157,15 @@ impl MessageLog for ScyllaStore {
     async fn tail(&self, room: RoomId) -> Result<Tail> {
         self.run(move |core| async move { core.tail(room).await }).await
     }
-    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>> {
+    async fn ends(&self, rooms: &[RoomId]) -> Result<Vec<LogEnd>> {
         let rooms = rooms.to_vec();
         self.run(move |core| async move {
             let core = &core;
-            all(rooms, |room| async move { Ok(core.tail(room).await?.base) }).await
+            let end = |room| async move {
+                let tail = core.tail(room).await?;
+                Ok(LogEnd { head: tail.base, top: tail.rows.last().map_or(tail.base, |row| row.seq.max(tail.base)) })
+            };
+            all(rooms, end).await
         })
         .await
     }

@@ -24,6 +24,36 @@ fn waits(guests: &[Guest], moments: &[u64]) -> Vec<f64> {
     waits
 }
 
+/// The longest that a message waited for its acknowledgement which was under way at each moment or sent within the next two seconds, in
+/// milliseconds: of those whose connection stayed, and of those who had to come back.
+fn pauses(guests: &[Guest], moments: &[u64]) -> Vec<(f64, f64)> {
+    const AFTER: u64 = 2_000_000;
+    let longest = |moment: u64, returned: bool| {
+        let mut longest = 0;
+        for guest in guests {
+            let events = guest.client.history().events;
+            let hit = events.iter().any(|e| matches!(e.what, What::Closed { .. }) && (moment..moment + 2 * AFTER).contains(&e.at));
+            if hit != returned {
+                continue;
+            }
+            let mut sent = BTreeMap::new();
+            for event in &events {
+                match &event.what {
+                    What::Sent(it) => drop(sent.entry(it.cid).or_insert(event.at)),
+                    What::Acked(it) => {
+                        if let Some(from) = sent.remove(&it.cid).filter(|from| *from < moment + AFTER && event.at > moment) {
+                            longest = longest.max(event.at - from);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        longest as f64 / 1_000.0
+    };
+    moments.iter().map(|moment| (longest(*moment, false), longest(*moment, true))).collect()
+}
+
 fn default_lease(_: u32, node: crate::support::Builder) -> crate::support::Builder {
     node.set("cluster.lease_ms", 600).set("cluster.renew_ms", 150).set("cluster.confirm_ms", 150).set("http.drain_spread_ms", 300)
 }
@@ -52,8 +82,11 @@ async fn from_the_death_of_an_owner_to_the_next_acknowledged_message() {
 async fn from_a_planned_leave_to_the_next_acknowledged_message() {
     let mut random = seeded();
     let (stage, talkers) = Stage::talk(TestCluster::start_with(3, default_lease).await, 6, 12).await;
-    let mut leaves = Vec::new();
+    let (mut leaves, mut quiet) = (Vec::new(), Vec::new());
     for round in 0..6 {
+        sleep(Duration::from_secs(3)).await;
+        quiet.push(now());
+        sleep(Duration::from_secs(3)).await;
         a_moment(&mut random).await;
         let mut node = stage.cluster.members[1 + round % 2].node.write().await;
         leaves.push(now());
@@ -64,4 +97,6 @@ async fn from_a_planned_leave_to_the_next_acknowledged_message() {
     }
     let (guests, verdict) = stage.silence(talkers).await;
     println!("{} acknowledged; the room that waited longest, ms: {:?}", verdict.stats.acked, waits(&guests, &leaves));
+    println!("the longest acknowledgement for who stayed and for who had to come back, ms: {:?}", pauses(&guests, &leaves));
+    println!("the same at moments at which nothing happened: {:?}", pauses(&guests, &quiet));
 }

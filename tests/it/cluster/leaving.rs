@@ -1,7 +1,6 @@
 //! Nodes that go in order: their shards are handed over, their clients come back elsewhere.
 
 use super::*;
-use crate::support::{SOON, eventually};
 use serde_json::json;
 
 #[tokio::test]

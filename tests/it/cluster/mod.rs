@@ -8,9 +8,9 @@ mod figures;
 mod leaving;
 mod together;
 
-use super::promises::{all_is_well, answered, groups};
-use super::support::TestClient;
+use super::promises::{all_is_well, answered, groups, head};
 use super::support::cluster::TestCluster;
+use super::support::{SOON, TestClient, eventually};
 use futures_util::future::join_all;
 use hubbub::check::Verdict;
 use hubbub::protocol::ids::RoomId;
@@ -18,13 +18,15 @@ use hubbub::protocol::ops::Request;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 /// Messages of one sender under way at once.
 const BURST: usize = 2;
+/// With less said, nothing is shown.
+const ENOUGH: usize = 50;
 /// Somebody who lost its connection is back within this.
 const BACK: Duration = Duration::from_secs(30);
 
@@ -49,6 +51,8 @@ struct Stage {
     cluster: TestCluster,
     rooms: Vec<RoomId>,
     over: AtomicBool,
+    /// Messages that were acknowledged to their senders.
+    said: AtomicUsize,
 }
 
 impl Stage {
@@ -58,7 +62,7 @@ impl Stage {
         let clients = cluster.connected(&users).await;
         let rooms = groups(&clients, rooms).await;
         let nodes = cluster.members.len();
-        let stage = Arc::new(Stage { cluster, rooms, over: AtomicBool::new(false) });
+        let stage = Arc::new(Stage { cluster, rooms, over: AtomicBool::new(false), said: AtomicUsize::new(0) });
         let guests = clients.into_iter().enumerate().map(|(n, client)| Guest { client, at: n % nodes, returned: 0 });
         let talkers = guests.enumerate().map(|(turn, guest)| tokio::spawn(stage.clone().talker(guest, turn))).collect();
         (stage, talkers)
@@ -74,6 +78,7 @@ impl Stage {
             turn += 1;
             loop {
                 let answers = join_all(due.iter().map(|request| answered(&guest.client, request))).await;
+                self.said.fetch_add(answers.iter().flatten().count(), Ordering::Relaxed);
                 due = due.into_iter().zip(answers).filter(|(_, answer)| answer.is_none()).map(|(request, _)| request).collect();
                 if due.is_empty() {
                     break;
@@ -110,19 +115,35 @@ impl Stage {
 
     /// Lets everybody finish their sentence, brings back who is gone, and has the judge look at it all.
     async fn silence(&self, talkers: Vec<JoinHandle<Guest>>) -> (Vec<Guest>, Verdict) {
+        // On a machine that is busy with other things too, a moment may be too short to say much.
+        eventually("enough was said", SOON, || async { self.said.load(Ordering::Relaxed) > ENOUGH }).await;
         self.over.store(true, Ordering::Relaxed);
         let guests = join_all(talkers).await.into_iter().map(|guest| guest.expect("a talker does not panic"));
         let mut guests: Vec<Guest> = guests.collect();
-        for guest in &mut guests {
-            if guest.client.connection.end().is_some() {
-                self.bring_back(guest).await;
+        // As clients do, whoever is told to resume comes back: a hub whose node has a slow store may have to say so for a while.
+        let end = Instant::now() + SOON;
+        loop {
+            for guest in &mut guests {
+                if guest.client.connection.end().is_some() {
+                    self.bring_back(guest).await;
+                }
             }
+            let mut all = true;
+            for room in &self.rooms {
+                let head = head(&guests[0].client, *room).await;
+                all &= guests.iter().all(|guest| guest.client.have(*room) >= head);
+            }
+            let stay = guests.iter().all(|guest| guest.client.connection.end().is_none());
+            if (all && stay) || Instant::now() > end {
+                break;
+            }
+            sleep(Duration::from_millis(100)).await;
         }
         let node = self.cluster.members[0].node.read().await;
         let homes: Vec<(usize, u32)> = guests.iter().map(|guest| (guest.at, guest.returned)).collect();
         let clients: Vec<TestClient> = guests.into_iter().map(|guest| guest.client).collect();
         let verdict = all_is_well(&node, &clients, &self.rooms).await;
-        assert!(verdict.stats.acked > 50, "too little happened: {:?}", verdict.stats);
+        assert!(verdict.stats.acked > ENOUGH, "too little happened: {:?}", verdict.stats);
         let back = clients.into_iter().zip(homes).map(|(client, (at, returned))| Guest { client, at, returned });
         (back.collect(), verdict)
     }

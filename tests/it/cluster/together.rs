@@ -1,7 +1,7 @@
 //! Several nodes are one server.
 
 use super::*;
-use crate::support::{SOON, TestNode, eventually};
+use crate::support::TestNode;
 use hubbub::protocol::entry::RoomKind;
 use hubbub::protocol::ops::{PresenceState, Push};
 
