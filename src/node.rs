@@ -5,7 +5,7 @@
 //! each, lease given back, listeners, store.
 
 use crate::actors::guardian::{Child, Guardian, GuardianMsg};
-use crate::actors::hub::HubMsg;
+use crate::actors::hub::{HubMsg, Parting};
 use crate::actors::node::{Hubs, NodeContext, now_ms};
 use crate::actors::peers;
 use crate::actors::presence::PresenceMsg;
@@ -44,7 +44,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 mod chores;
@@ -300,21 +300,27 @@ async fn redo(node: &NodeContext) -> Result<(), NodeError> {
     Ok(())
 }
 
+/// What closing the last sockets may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// Sends everybody away, in order, within `http.stop_timeout_ms`.
 async fn drain(node: &NodeContext, doors: &Doors) {
     metrics().node_ready.set(0);
     node.draining.store(true, Ordering::Relaxed);
     tracing::info!(sockets = doors.open(), "draining");
-    if let Some(peers) = node.router.peers() {
+    let others = || node.router.peers().filter(|peers| peers.others_serve());
+    if let Some(peers) = others() {
         // Half of the time: the sockets need some too. What is not handed over is taken over.
         let limit = Duration::from_millis(node.config.http.stop_timeout_ms / 2);
         if !peers.hand_over(node, limit).await {
             tracing::warn!(shards = node.claims.owned_shards(), "not all shards were handed over in time");
         }
     }
-    let spread = node.config.http.drain_spread_ms;
-    node.hubs.each(|| HubMsg::Drain(spread));
     let limit = Duration::from_millis(node.config.http.stop_timeout_ms);
+    // The last of them must still be closed in time.
+    let spread = Duration::from_millis(node.config.http.drain_spread_ms).min(limit.saturating_sub(GOODBYE));
+    let parting = Parting { until: Instant::now() + spread, served: others().is_some() };
+    node.hubs.each(|| HubMsg::Drain(parting));
     let gone = async {
         while doors.open() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;

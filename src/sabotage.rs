@@ -15,6 +15,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("slow_reader_kept", "P7: an outbox grows without bound"),
     ("skip_checksum", "P1: damage in the middle of the log is dropped silently"),
     ("forget_push", "P1: what was owed outside a room when the process was killed is not made up for"),
+    ("cut_at_drain", "P6: a node that drains closes its clients at once, although others would serve them until their time"),
     ("accept_expired", "P8: expired tokens are accepted"),
     ("no_membership_check", "P8: everybody may read everything"),
     ("adopt_as_is", "P1: a takeover counts as committed what it finds, without writing it again"),

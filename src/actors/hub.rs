@@ -74,6 +74,17 @@ pub struct Seat {
     pub left: RefCell<HashSet<RoomId>>,
     /// Users whose presence it watches.
     pub watching: RefCell<HashSet<UserId>>,
+    /// Until when it is served, once it was told that the node drains.
+    pub leaves: Cell<Option<Instant>>,
+}
+
+/// How the sessions of a node that drains part from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Parting {
+    /// The last is to come back elsewhere at this time.
+    pub until: Instant,
+    /// There are other nodes: each session is served until its own time has come. Else nobody is, and all are closed at once.
+    pub served: bool,
 }
 
 struct Attached {
@@ -122,6 +133,8 @@ pub struct Hub {
     users: RefCell<HashMap<UserId, Vec<Rc<Seat>>>>,
     /// Users who may be in rooms that their sessions here were not told of.
     to_look_at: RefCell<BTreeSet<UserId>>,
+    /// The node drains.
+    parting: Cell<Option<Parting>>,
     me: RefCell<std::rc::Weak<Hub>>,
 }
 
@@ -141,6 +154,7 @@ impl Hub {
                     seats: RefCell::default(),
                     users: RefCell::default(),
                     to_look_at: RefCell::default(),
+                    parting: Cell::new(None),
                     me: RefCell::default(),
                 });
                 *hub.me.borrow_mut() = Rc::downgrade(&hub);
@@ -461,9 +475,9 @@ impl Hub {
     fn sweep(&self) {
         let (now, heartbeat) = (Instant::now(), Duration::from_millis(self.node.config.socket.heartbeat_ms));
         let limit = Duration::from_millis(self.node.config.socket.request_timeout_ms);
-        if self.node.draining.load(Ordering::Relaxed) {
-            // A socket that was let in just before: it was not there yet when the others were told.
-            super::session::drain(self, self.node.config.http.drain_spread_ms);
+        if let Some(parting) = self.parting.get() {
+            // Whose time has come, and sockets that were let in just before: they were not there yet when the others were told.
+            super::session::part(self, parting, now);
         }
         for seat in self.seats() {
             seat.conn.sweep(now);
@@ -593,8 +607,8 @@ pub enum HubMsg {
     Announce(Arc<HashSet<Shard>>),
     /// Who keeps presences of these shards may have told of rooms that users came into, and it was lost.
     LookAgain(Arc<HashSet<Shard>>),
-    /// Tell every session to reconnect, spread over so many milliseconds, then close.
-    Drain(u64),
+    /// Tell every session when to reconnect, and close it.
+    Drain(Parting),
     /// Panic, for tests.
     Panic,
     /// Make a session of this user panic, for tests.
@@ -661,7 +675,10 @@ impl Handler<HubMsg> for HubActor {
             }
             HubMsg::LookAgain(shards) => hub.look_again(&shards),
             HubMsg::Announce(shards) => hub.announce_all(&shards),
-            HubMsg::Drain(spread_ms) => super::session::drain(hub, spread_ms),
+            HubMsg::Drain(parting) => {
+                hub.parting.set(Some(parting));
+                super::session::part(hub, parting, Instant::now());
+            }
             HubMsg::PanicSession(user) => {
                 if let Some(seat) = hub.seats_of(user).first() {
                     seat.addr.do_send(super::session::Panic);

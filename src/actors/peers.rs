@@ -589,12 +589,14 @@ impl Peers {
         self.wake();
     }
 
-    /// Hands this node's shards to the others and waits until its rooms have ended; gives up after `limit`. True: nothing is owned.
+    /// Whether there is another node that takes shards.
+    pub fn others_serve(&self) -> bool {
+        self.shared.look(|view| view.membership().weights().iter().any(|(other, weight)| *other != view.me() && *weight > 0))
+    }
+
+    /// Hands this node's shards to the others and waits until its rooms have ended; gives up after `limit`. True: nothing is owned. To be called
+    /// when [`Peers::others_serve`].
     pub async fn hand_over(&self, node: &NodeContext, limit: Duration) -> bool {
-        let others = self.shared.look(|view| view.membership().weights().iter().any(|(other, weight)| *other != view.me() && *weight > 0));
-        if !others {
-            return false;
-        }
         let mine: Vec<Shard> = (0..node.store.shards()).map(Shard).filter(|shard| self.shared.should_own(*shard) == self.me()).collect();
         self.shared.set_weight(0);
         // The others learn by Redis that this node wants none, and that takes a moment.

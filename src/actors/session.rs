@@ -7,7 +7,7 @@
 
 use super::answering::{self, too_slow};
 use super::conn::{Conn, Incoming, Io, OutboxLimits};
-use super::hub::{Hub, HubMsg, Seat};
+use super::hub::{Hub, HubMsg, Parting, Seat};
 use super::node::{NodeContext, now_ms};
 use super::presence::PresenceMsg;
 use super::resuming;
@@ -181,6 +181,7 @@ impl Session {
                 rooms: RefCell::default(),
                 left: RefCell::default(),
                 watching: RefCell::default(),
+                leaves: Cell::new(None),
             });
             hub.enter(seat.clone());
             ctx.add_stream(Incoming::new(conn.clone(), read, frame_max));
@@ -528,13 +529,24 @@ fn close_for(error: &ApiError) -> Close {
     }
 }
 
-/// Tells every session of a hub to reconnect at a time of its own, then closes it.
-pub fn drain(hub: &Hub, spread_ms: u64) {
+/// Tells every session of a hub that was not told yet to reconnect at a time of its own, and closes those whose time with this node is over.
+pub fn part(hub: &Hub, parting: Parting, now: Instant) {
     for seat in hub.seats() {
-        if seat.user.get() != UserId(0) {
-            seat.push(&Push::Drain(Drain { after_ms: rand::random_range(0..=spread_ms) }));
+        let due = seat.leaves.get().unwrap_or_else(|| {
+            if seat.user.get() == UserId(0) {
+                return now;
+            }
+            let spread = parting.until.saturating_duration_since(now).as_millis() as u64;
+            let after_ms = rand::random_range(0..=spread);
+            seat.push(&Push::Drain(Drain { after_ms }));
+            let served = parting.served && !crate::sabotage::is("cut_at_drain");
+            let due = if served { now + Duration::from_millis(after_ms) } else { now };
+            seat.leaves.set(Some(due));
+            due
+        });
+        if due <= now {
+            seat.conn.finish(Close::DRAINING);
         }
-        seat.conn.finish(Close::DRAINING);
     }
 }
 

@@ -228,6 +228,11 @@ enum Left {
 }
 
 impl Left {
+    /// The time that the server named has come, and it has not closed.
+    fn drained() -> Left {
+        let end = End { code: Close::DRAINING.code, reason: "the server drains".into() };
+        Left::Lost(ClientError::Closed(end), Some(Duration::ZERO))
+    }
     fn resume(why: &str) -> Left {
         Left::Lost(ClientError::Closed(End { code: Close::RESUME.code, reason: why.into() }), None)
     }
@@ -337,6 +342,7 @@ impl Worker {
             }
             let stalled = live.heard + self.settings.connection.request_timeout;
             let renew = live.renew_at.unwrap_or_else(Instant::now);
+            let leave = live.reconnect_at.unwrap_or_else(Instant::now);
             let step = tokio::select! {
                 push = pushes.recv() => match push {
                     Some(push) => self.on_push(push, &mut live).await,
@@ -350,6 +356,7 @@ impl Worker {
                 },
                 () = sleep_until(stalled), if !live.caught_up => Err(Left::resume("the resume stood still")),
                 () = sleep_until(renew), if live.renew_at.is_some() => { self.renew(&mut live); Ok(()) }
+                () = sleep_until(leave), if live.reconnect_at.is_some() => Err(Left::drained()),
             };
             if let Err(left) = step {
                 return left;

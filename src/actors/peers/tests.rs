@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::actors::hub::{HubMsg, Parting};
 use crate::protocol::ops::Request;
 use world::{World, message, until};
 
@@ -301,6 +302,32 @@ async fn a_node_that_drains_hands_over_everything_and_its_sessions_go_on() {
     world.node(2).say(BEN, rooms[0], "yes").await;
     assert_eq!(ben.text().await, "yes");
     assert_eq!(drained.claims.owned_shards(), 0);
+}
+
+#[actix::test]
+async fn each_session_of_a_node_that_drains_is_served_until_its_own_time() {
+    let world = World::of(2).await;
+    let room = world.room_at(1);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let mut bens = Vec::new();
+    for _ in 0..8 {
+        bens.push(world.node(2).session(BEN).await);
+    }
+    let began = Instant::now();
+    let parting = Parting { until: began + Duration::from_secs(3), served: true };
+    world.node(2).context.hubs.each(|| HubMsg::Drain(parting));
+    world.node(1).say(ANN, room, "the last word").await;
+    let mut waits = Vec::new();
+    for ben in &mut bens {
+        waits.push(Duration::from_millis(ben.push("drain").await["after_ms"].as_u64().unwrap()));
+    }
+    let longest = (0..bens.len()).max_by_key(|n| waits[*n]).unwrap();
+    assert_eq!(bens[longest].text().await, "the last word", "told after {:?}", waits[longest]);
+    let partings = bens.iter_mut().zip(&waits).map(async |(ben, wait)| {
+        ben.ended().await;
+        assert!(began.elapsed() >= *wait, "closed after {:?}, told to stay for {wait:?}", began.elapsed());
+    });
+    futures_util::future::join_all(partings).await;
 }
 
 #[actix::test]

@@ -262,6 +262,25 @@ async fn a_drain_names_the_time_and_a_final_close_code_ends_the_client() {
 }
 
 #[tokio::test]
+async fn a_client_goes_on_until_the_time_that_a_drain_named_and_then_leaves_by_itself() {
+    let (server, settings) = Server::start().await;
+    let (client, _events) = Client::start(settings);
+    let mut first = server.accept().await;
+    first.resume(vec![]).await;
+    first.push(Push::Drain(Drain { after_ms: 300 })).await;
+    let drained = Instant::now();
+    let ticket = client.send(ROOM, "still here").await.unwrap();
+    let (reference, _) = first.send_request().await;
+    first.ok(reference, 1).await;
+    soon(ticket).await.unwrap();
+    assert!(drained.elapsed() < Duration::from_millis(300), "it was not served meanwhile");
+    // Its old connection is left open.
+    let mut second = server.accept().await;
+    assert!(drained.elapsed() >= Duration::from_millis(250), "came back after {:?}", drained.elapsed());
+    second.resume(vec![]).await;
+}
+
+#[tokio::test]
 async fn a_connection_matches_replies_times_out_and_knows_its_close_code() {
     let (server, settings) = Server::start().await;
     let options = Options { request_timeout: Duration::from_millis(200), ..Options::default() };
