@@ -3,6 +3,7 @@
 //! Whatever is broken on purpose, people go on talking: who loses its connection comes back at any node that runs, resumes, and sends again what was
 //! not answered. In the end everybody has everything, in one order. Choices are seeded (`HUBBUB_SEED`), and the seed is printed.
 
+mod balancer;
 mod faults;
 mod figures;
 mod leaving;
@@ -93,6 +94,9 @@ impl Stage {
 
     /// Connects it to any node that takes it.
     async fn bring_back(&self, guest: &mut Guest) {
+        if let Some(balancer) = &self.cluster.balancer {
+            return self.come_back(guest, &balancer.url()).await;
+        }
         let (end, nodes) = (Instant::now() + BACK, self.cluster.members.len());
         guest.returned += 1;
         let mut why = String::from("no node runs");
@@ -103,9 +107,9 @@ impl Stage {
                 && node.is_running()
                 && !member.is_avoided()
             {
-                match guest.client.try_reconnect(&node).await {
+                match guest.client.try_reconnect(&node.url()).await {
                     Ok(()) => return,
-                    Err(e) => why = e,
+                    Err(e) => why = e.to_string(),
                 }
             }
             sleep(Duration::from_millis(50)).await;

@@ -31,6 +31,8 @@ struct State {
     /// Rooms of the resume under way, with what the client had.
     resuming: Vec<Have>,
     caught_up: bool,
+    /// When nodes that drain wanted it to leave, of each drain.
+    partings: Vec<u64>,
 }
 
 struct Inner {
@@ -84,10 +86,9 @@ impl TestClient {
     }
 
     /// The same where that may fail, because something is broken; then the next node may be tried.
-    pub async fn try_reconnect(&mut self, node: &TestNode) -> Result<(), String> {
+    pub async fn try_reconnect(&mut self, url: &str) -> Result<(), ClientError> {
         self.disconnect().await;
-        let opened = self.inner.clone().try_open(&node.url(), &self.user, self.format, &self.options).await;
-        (self.connection, self.collecting) = opened.map_err(|e| e.to_string())?;
+        (self.connection, self.collecting) = self.inner.clone().try_open(url, &self.user, self.format, &self.options).await?;
         self.try_catch_up().await
     }
 
@@ -95,7 +96,7 @@ impl TestClient {
         self.try_catch_up().await.unwrap_or_else(|e| panic!("{}: the resume failed: {e}", self.user.name));
     }
 
-    async fn try_catch_up(&self) -> Result<(), String> {
+    async fn try_catch_up(&self) -> Result<(), ClientError> {
         let pages = {
             let mut state = self.inner.state.lock();
             let pages = state.replica.resume_pages();
@@ -106,9 +107,9 @@ impl TestClient {
         };
         let asked = pages.into_iter().map(|page| self.connection.request(Request::Resume(page)));
         for result in futures_util::future::join_all(asked).await {
-            result.map_err(|e| e.to_string())?;
+            result?;
         }
-        let gone = || self.connection.end().map(|end| Err(format!("{end:?}")));
+        let gone = || self.connection.end().map(|end| Err(ClientError::Closed(end)));
         self.wait_for("the resume is complete", |state| if state.caught_up { Some(Ok(())) } else { gone() }).await
     }
 
@@ -154,6 +155,10 @@ impl TestClient {
     /// Its history so far.
     pub fn history(&self) -> Written {
         self.inner.recorder.history()
+    }
+    /// Of each drain that it was told of, the time until which it was to stay, by the history's clock.
+    pub fn partings(&self) -> Vec<u64> {
+        self.inner.state.lock().partings.clone()
     }
     /// To write down what a test does past this client.
     pub fn recorder(&self) -> &Recorder {
@@ -355,6 +360,7 @@ impl Inner {
                 resumed.cursors.iter().for_each(|c| state.replica.cursor(c));
                 state.caught_up = true;
             }
+            Push::Drain(drain) => state.partings.push(now() + drain.after_ms * 1_000),
             _ => {}
         }
     }

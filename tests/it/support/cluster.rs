@@ -3,6 +3,7 @@
 //! Users and devices are the cluster's, whatever node they talk to: all nodes sign with one key. A node's links to Redis and to the database
 //! go through a [`FaultyLink`] each.
 
+use super::balancer::{self, Balancer};
 use super::cql::{self, Keyspace};
 use super::link::FaultyLink;
 use super::redis::RedisServer;
@@ -28,6 +29,8 @@ pub struct TestCluster {
     pub members: Vec<Member>,
     pub redis: RwLock<RedisServer>,
     pub keyspace: Keyspace,
+    /// In front of the nodes; then clients know its address only.
+    pub balancer: Option<Balancer>,
 }
 
 impl TestCluster {
@@ -63,8 +66,24 @@ impl TestCluster {
             }
         });
         let members = join_all(started).await;
-        let cluster = TestCluster { members, redis: RwLock::new(redis), keyspace };
+        let cluster = TestCluster { members, redis: RwLock::new(redis), keyspace, balancer: None };
         cluster.together(nodes as usize).await;
+        cluster
+    }
+
+    /// Three nodes behind a balancer, which has taken them in.
+    pub async fn balanced(settings: impl Fn(u32, Builder) -> Builder) -> TestCluster {
+        let nodes: [_; 3] = balancer::addresses();
+        let balancer = Balancer::before(nodes).await;
+        let behind = |number: u32, node: Builder| {
+            let node = node.behind(balancer.url()).set("http.listen", nodes[number as usize - 1]);
+            settings(number, node.set("proxy.trusted", "127.0.0.1").set("proxy.protocol", true))
+        };
+        let mut cluster = TestCluster::start_with(3, behind).await;
+        for number in 1..=3 {
+            balancer.notices(number, true).await;
+        }
+        cluster.balancer = Some(balancer);
         cluster
     }
 

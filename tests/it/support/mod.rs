@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unused_imports)] // each capability's tests use a part of it
 
+pub mod balancer;
 mod client;
 pub mod cluster;
 pub mod cql;

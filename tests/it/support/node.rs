@@ -42,6 +42,7 @@ struct NodeFile {
 pub struct Builder {
     dir: Option<PathBuf>,
     env: Vec<(String, String)>,
+    front: Option<String>,
 }
 
 impl Builder {
@@ -58,6 +59,11 @@ impl Builder {
     /// Keeps its data in a directory of the test's choice, which is not removed.
     pub fn data_dir(mut self, dir: &Path) -> Builder {
         self.dir = Some(dir.into());
+        self
+    }
+    /// Clients go to this address instead of the node's own, as to that of a balancer.
+    pub fn behind(mut self, url: String) -> Builder {
+        self.front = Some(url);
         self
     }
     /// Starts it and waits until it is ready.
@@ -82,7 +88,7 @@ impl Builder {
     fn prepare(self) -> TestNode {
         let temp = TempDir::new().expect("a temporary directory");
         let dir = self.dir.unwrap_or_else(|| temp.path().join("data"));
-        TestNode { log: temp.path().join("node.log"), temp, dir, env: self.env, child: None, file: None }
+        TestNode { log: temp.path().join("node.log"), temp, dir, env: self.env, front: self.front, child: None, file: None }
     }
 }
 
@@ -92,6 +98,7 @@ pub struct TestNode {
     dir: PathBuf,
     log: PathBuf,
     env: Vec<(String, String)>,
+    front: Option<String>,
     child: Option<Child>,
     file: Option<NodeFile>,
 }
@@ -99,7 +106,7 @@ pub struct TestNode {
 impl TestNode {
     /// One that is set up for tests: cheap password hashing, no rate limits.
     pub fn builder() -> Builder {
-        let builder = Builder { dir: None, env: Vec::new() };
+        let builder = Builder { dir: None, env: Vec::new(), front: None };
         builder
             .set("http.listen", "127.0.0.1:0")
             .set("admin.listen", "127.0.0.1:0")
@@ -118,9 +125,9 @@ impl TestNode {
 
     /// Where clients connect.
     pub fn url(&self) -> String {
-        format!("http://{}", self.running().http)
+        self.front.clone().unwrap_or_else(|| format!("http://{}", self.running().http))
     }
-    /// The same as an address.
+    /// Where it listens itself.
     pub fn address(&self) -> SocketAddr {
         self.running().http
     }

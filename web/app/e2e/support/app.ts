@@ -1,7 +1,7 @@
 /** The app as a person uses it, in words of the app; and what every page must keep to: no console errors, no CSP violations. */
 import { type Browser, type BrowserContext, type BrowserContextOptions, expect, type Locator, type Page, test as base } from "@playwright/test";
 import { Cable } from "./cable";
-import { type Account, PASSWORD, Server } from "./server";
+import { type Account, type Api, PASSWORD, Server } from "./server";
 import type { Vendor } from "./vendor";
 
 export class Person {
@@ -101,7 +101,7 @@ export class Strict {
   }
 }
 
-export type Setup = BrowserContextOptions & { /** Through a cable that can be cut. */ cable?: Cable; server?: Server; /** The push service that it is subscribed at. */ vendor?: Vendor };
+export type Setup = BrowserContextOptions & { /** Through a cable that can be cut. */ cable?: Cable; server?: Api; /** The push service that it is subscribed at. */ vendor?: Vendor };
 
 type Fixtures = {
   strict: Strict;

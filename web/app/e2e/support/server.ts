@@ -5,8 +5,10 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
-const ROOT = resolve(import.meta.dirname, "../../../..");
-const BINARY = process.env.HUBBUB_BIN ?? join(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target"), "debug/hubbub");
+export const ROOT = resolve(import.meta.dirname, "../../../..");
+export const BINARY = process.env.HUBBUB_BIN ?? join(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target"), "debug/hubbub");
+/** The app, as it was built last. */
+export const APP = join(ROOT, "web/dist/app");
 const READY_MS = 20_000;
 
 export function freePort(): Promise<number> {
@@ -22,26 +24,54 @@ export function freePort(): Promise<number> {
 
 export type Account = { name: string; user: string; token: string };
 
-export class Server {
+/** What is asked of a server, or of several behind one address. */
+export class Api {
+  constructor(readonly port: number) {}
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  async api<R>(method: string, path: string, body?: unknown, token?: string): Promise<R> {
+    const response = await fetch(`${this.url}${path}`, {
+      method,
+      headers: { "content-type": "application/json", ...(token ? { authorization: `Bearer ${token}` } : {}) },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
+    return (text ? JSON.parse(text) : undefined) as R;
+  }
+
+  async register(name: string): Promise<Account> {
+    const session = await this.api<{ user: string; access_token: string }>("POST", "/v1/auth/register", { name, password: PASSWORD });
+    return { name, user: session.user, token: session.access_token };
+  }
+
+  async befriend(a: Account, b: Account): Promise<void> {
+    await this.api("PUT", `/v1/contacts/${b.user}`, undefined, a.token);
+    await this.api("PUT", `/v1/contacts/${a.user}`, undefined, b.token);
+  }
+}
+
+export class Server extends Api {
   #process: ChildProcess | undefined;
   #said: string[] = [];
   readonly #data = mkdtempSync(join(tmpdir(), "hubbub-e2e-"));
 
   private constructor(
-    readonly port: number,
+    port: number,
     private readonly admin: number,
     private readonly settings: Record<string, string>,
-  ) {}
+  ) {
+    super(port);
+  }
 
   static async start(settings: Record<string, string> = {}): Promise<Server> {
     if (!existsSync(BINARY)) throw new Error(`${BINARY} is not there: run scripts/web e2e, which builds it`);
     const server = new Server(await freePort(), await freePort(), settings);
     await server.begin();
     return server;
-  }
-
-  get url(): string {
-    return `http://127.0.0.1:${this.port}`;
   }
 
   async begin(): Promise<void> {
@@ -57,7 +87,7 @@ export class Server {
       "limits.requests_per_second": "0",
       "limits.http_per_second": "0",
       // As it was built last, so that the binary need not be built again for it.
-      "dev.app_dir": join(ROOT, "web/dist/app"),
+      "dev.app_dir": APP,
       ...this.settings,
     };
     const args = ["serve", ...Object.entries(settings).flatMap(([k, v]) => ["--set", `${k}=${v}`])];
@@ -99,27 +129,6 @@ export class Server {
       await new Promise((r) => setTimeout(r, 50));
     }
     throw new Error(`no mail to ${to}`);
-  }
-
-  async api<R>(method: string, path: string, body?: unknown, token?: string): Promise<R> {
-    const response = await fetch(`http://127.0.0.1:${this.port}${path}`, {
-      method,
-      headers: { "content-type": "application/json", ...(token ? { authorization: `Bearer ${token}` } : {}) },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-    });
-    const text = await response.text();
-    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
-    return (text ? JSON.parse(text) : undefined) as R;
-  }
-
-  async register(name: string): Promise<Account> {
-    const session = await this.api<{ user: string; access_token: string }>("POST", "/v1/auth/register", { name, password: PASSWORD });
-    return { name, user: session.user, token: session.access_token };
-  }
-
-  async befriend(a: Account, b: Account): Promise<void> {
-    await this.api("PUT", `/v1/contacts/${b.user}`, undefined, a.token);
-    await this.api("PUT", `/v1/contacts/${a.user}`, undefined, b.token);
   }
 }
 

@@ -1,6 +1,6 @@
 /** A bare socket for tests that need many messages quickly, or somebody who is no browser. Node 22 has a WebSocket; for Node 20 the client's tests bring one. */
 import WebSocket from "ws";
-import type { Account, Server } from "./server";
+import type { Account, Api } from "./server";
 
 type Reply = { op: string; ref: number; room?: string; code?: string; message?: string; [k: string]: unknown };
 
@@ -12,7 +12,7 @@ export class Socket {
 
   private constructor(private readonly ws: WebSocket) {}
 
-  static async open(server: Server, who: Account): Promise<Socket> {
+  static async open(server: Api, who: Account): Promise<Socket> {
     const ws = new WebSocket(`ws://127.0.0.1:${server.port}/v1/socket`, ["hubbub.v1.json"]);
     await new Promise((resolve, reject) => ws.once("open", resolve).once("error", reject));
     const socket = new Socket(ws);
