@@ -80,7 +80,9 @@ def said(results, when, node):
 
 
 def load(results, goals):
-    run = lines(results, "cluster_load", but=("errors",))[0]
+    run = lines(results, "cluster_load", but=("errors", "unanswered", "lost"))[0]
+    if run["lost"] > run["errors"] * run["members"] or run["unanswered"] > run["errors"]:
+        sys.exit(f"cluster_load: {run['lost']} lost and {run['unanswered']} unanswered are more than failed: {run['first_errors']}")
     before, after = ([said(results, when, node) for node in (1, 2, 3)] for when in ("before", "after"))
     more = [{name: value - was.get(name, 0) for name, value in now.items()} for was, now in zip(before, after)]
     rows = []

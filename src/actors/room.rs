@@ -34,18 +34,17 @@ use tokio::sync::oneshot;
 mod appending;
 mod coming;
 mod faults;
+mod gathering;
 mod lines;
 
 use appending::Batch;
 pub use faults::storage_error;
+use gathering::{Begin, Gathering};
 
 /// Ids older than this are given back: an id says roughly when its message was sent.
 const IDS_KEPT: Duration = Duration::from_secs(1);
 /// Encoded bytes of one append at most (they ride in one write of a partition).
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
-/// So many requests are worth a write that overlaps the check of the one before it; fewer wait for its end and become one batch with what
-/// comes meanwhile. Each batch costs the store a write, a check and a derived row, however many messages are in it.
-const OVERLAP_MIN: usize = 16;
 /// After the last append the head is told once more, so that a lost envelope is noticed though nothing follows it.
 const SETTLED: Duration = Duration::from_millis(500);
 /// Entries that may wait for the applier of a thread; above it requests are refused with `busy`.
@@ -150,6 +149,7 @@ struct Ready {
     epoch: Epoch,
     /// What is on its way into the log.
     appends: Appends<Batch>,
+    gathering: Gathering,
     ids: VecDeque<u64>,
     ids_at: Instant,
     asking_ids: bool,
@@ -245,6 +245,7 @@ impl Room {
                     members,
                     epoch: loaded.epoch,
                     appends: Appends::new(loaded.epoch, head),
+                    gathering: Gathering::default(),
                     ids: VecDeque::new(),
                     ids_at: Instant::now(),
                     asking_ids: false,
@@ -344,8 +345,15 @@ impl Room {
             let full = rows.len() >= self.local.node.config.rooms.batch_max || bytes >= BATCH_BYTES_MAX;
             let next = ready.log.head() + 1;
             let bucket_end = !rows.is_empty() && next.is_multiple_of(BUCKET_ENTRIES);
-            let gathers = rows.is_empty() && !ready.appends.is_settled() && self.queue.len() + 1 < OVERLAP_MIN;
-            if ready.finding || ready.subscribing || ready.appends.is_writing() || gathers || full || bucket_end {
+            let blocked = ready.finding || ready.subscribing || ready.appends.is_writing() || full || bucket_end;
+            let begin = match rows.is_empty() && !blocked {
+                true => ready.gathering.begin(Instant::now(), self.queue.len() + 1, ready.appends.is_settled()),
+                false => Begin::Now,
+            };
+            if let Begin::After(pause) = begin {
+                ctx.run_later(pause, Room::pump);
+            }
+            if blocked || begin != Begin::Now {
                 self.queue.push_front(msg);
                 break;
             }

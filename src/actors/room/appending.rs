@@ -54,6 +54,7 @@ impl Room {
                 reply.send(Ok(Answer::entry(&recent)));
             }
         }
+        ready.gathering.begun();
         let what = ready.appends.write(now, append, batch);
         self.carry_out(what, ctx);
     }
@@ -122,7 +123,8 @@ impl Room {
         self.appended = Instant::now();
         let mut entries: Vec<Applicable> = Vec::new();
         for batch in batches {
-            metrics().append_duration_seconds.observe(batch.since.elapsed().as_secs_f64());
+            ready.gathering.committed(batch.since, self.appended, batch.entries.len());
+            metrics().append_duration_seconds.observe((self.appended - batch.since).as_secs_f64());
             for (reply, recent) in batch.replies {
                 reply.send(Ok(Answer::entry(&recent)));
             }
