@@ -29,6 +29,7 @@ mod cells;
 mod connect;
 mod cursors;
 mod log;
+mod names;
 mod ownership;
 mod purge;
 mod receiving;
