@@ -6,6 +6,7 @@
 mod faults;
 mod figures;
 mod leaving;
+mod replicas;
 mod together;
 
 use super::promises::{all_is_well, answered, groups, head};
