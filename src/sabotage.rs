@@ -28,6 +28,9 @@ pub const ALL: &[(&str, &str)] = &[
     ("skip_rewrite", "P2: after a write in doubt a room goes on with the next seq"),
     ("no_token", "P2: a node that does not know whether its claim won takes it that it did"),
     ("same_epoch_restart", "P3: a room that starts again goes on under its old epoch"),
+    ("one_replica", "P1: one replica is enough for a write to the database, and for a read"),
+    ("sleeping_rename", "P8: a name is taken over although the change that left it behind may still succeed"),
+    ("half_a_move", "P1: a move to a database loses rows and does not read back what it wrote"),
     ("coalesced_reader", "P2: a reader joins a read that began before it knew the head"),
 ];
 

@@ -77,6 +77,42 @@ pub async fn renaming_frees_the_old_name(b: &dyn Backend) {
     assert!(s.create_user(user(3, "alice")).await.expect("create"));
 }
 
+/// However many change them at once: no two accounts bear one name, each is found by its own, and every other name is free.
+pub async fn names_and_accounts_agree_after_many_changes_at_once(b: &dyn Backend) {
+    let s = b.open().await;
+    let names = ["red", "green", "blue", "white", "black"];
+    for id in 1..=3 {
+        assert!(s.create_user(user(id, names[id as usize])).await.expect("create"));
+    }
+    let mut changes = 0;
+    for round in 0..6 {
+        let change = |id: u64, to: usize| {
+            let s = s.clone();
+            async move {
+                let was = s.user(UserId(id)).await.expect("user").expect("it was made");
+                let changed = s.replace_user(&was, UserRow { name: names[to % names.len()].into(), ..was.clone() }).await;
+                // Too many at once may be told so.
+                changed.is_ok_and(|changed| changed)
+            }
+        };
+        // Each wants two names, and each name is wanted by several.
+        let changed = join_all((1..=3).flat_map(|id| [change(id, round + id as usize), change(id, round + 2 * id as usize)])).await;
+        changes += changed.into_iter().filter(|changed| *changed).count();
+    }
+    assert!(changes > 0, "nobody ever got a name");
+    let rows = s.list_users(UserId(0), 10).await.expect("list");
+    assert_eq!(rows.len(), 3);
+    for name in names {
+        let borne: Vec<_> = rows.iter().filter(|row| row.name == name).cloned().collect();
+        assert!(borne.len() < 2, "{borne:?}");
+        assert_eq!(s.user_by_name(name).await.expect("user"), borne.first().cloned());
+    }
+    for (id, name) in (10..).zip(names) {
+        let free = rows.iter().all(|row| row.name != name);
+        assert_eq!(s.create_user(user(id, name)).await.expect("create"), free, "{name}");
+    }
+}
+
 /// A max-register; nobody is made by it.
 pub async fn last_seen_only_grows(b: &dyn Backend) {
     let s = b.open().await;

@@ -220,6 +220,9 @@ impl Core {
         }
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_is_idempotent(true);
+        if crate::sabotage::is("one_replica") {
+            batch.set_consistency(scylla::statement::Consistency::LocalOne);
+        }
         statements.into_iter().for_each(|statement| batch.append_statement(statement));
         self.repeated(|| self.session.batch(&batch, &values)).await.map(drop)
     }

@@ -5,6 +5,11 @@ use scylla::client::execution_profile::ExecutionProfile;
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::statement::{Consistency, SerialConsistency};
 
+/// The cell that says how many shards there are.
+const KIND: &str = "store";
+const SHARDS: &[u8] = b"shards";
+/// Tries to read and write it.
+const TRIES: u32 = 5;
 /// Locks for compare-and-sets; partitions share them.
 const TURNS: usize = 256;
 
@@ -12,6 +17,10 @@ impl Core {
     pub(super) async fn connect(options: ScyllaOptions) -> std::result::Result<Core, OpenError> {
         let session = session(&options).await?;
         schema::migrate(&session, &options).await?;
+        if let Err(error) = session.refresh_metadata().await {
+            // The driver tries again by itself; until then requests take a step more.
+            tracing::warn!(%error, "where rows lie is not known yet");
+        }
         let statements = Statements::prepare(&session, &options).await?;
         let mut core = Core {
             reads: Gate::new("too many reads wait for the database", options.in_flight_max, options.waiting_max),
@@ -33,16 +42,23 @@ impl Core {
         Ok(core)
     }
 
+    /// Asks for something that is there, to see whether anybody answers.
+    pub(super) async fn ask_whether_it_is_there(&self) -> Result<()> {
+        self.cell(KIND, SHARDS, b"").await.map(drop)
+    }
+
     /// The number of shards, which whoever comes first decides for ever.
     pub(super) async fn fixed_shards(&self) -> std::result::Result<u32, OpenError> {
-        const KIND: &str = "store";
         let asked = self.options.shards.max(1);
-        let stored = match self.cell(KIND, b"shards", b"").await? {
-            Some(stored) => stored,
-            None => {
-                self.set_cell(KIND, b"shards", b"", None, Some(&asked.to_be_bytes())).await?;
-                self.cell_serial(KIND, b"shards", b"").await?.unwrap_or_default()
+        let mut tries = 0;
+        let stored = loop {
+            match self.claim(KIND, SHARDS, &asked.to_be_bytes()).await {
+                Ok(stored) => break stored,
+                // Nodes that start together get into each other's way here.
+                Err(StorageError::InDoubt(_) | StorageError::Down(_)) if tries < TRIES => tries += 1,
+                Err(error) => return Err(error.into()),
             }
+            tokio::time::sleep(Duration::from_millis(200) * tries).await;
         };
         let stored = stored.try_into().map(u32::from_be_bytes).map_err(|_| calls::odd("the number of shards"))?;
         let keyspace = self.options.keyspace.clone();
@@ -69,7 +85,11 @@ pub(super) async fn session(options: &ScyllaOptions) -> std::result::Result<Sess
         // A node that is gone without a word is noticed by this.
         .keepalive_interval(Duration::from_secs(5))
         .keepalive_timeout(Duration::from_secs(5))
-        .fetch_schema_metadata(true)
+        // Of the schema only where rows lie, and only of what is ours: others may have much in the same database. `connect` reads it
+        // once when the tables are there, and not after each of them.
+        .keyspaces_to_fetch([options.keyspace.clone(), options.cas_keyspace()])
+        .fetch_full_schema_metadata(false)
+        .refresh_metadata_on_auto_schema_agreement(false)
         .default_execution_profile_handle(profile.into_handle());
     if let Some((user, password)) = &options.credentials {
         builder = builder.user(user, password);

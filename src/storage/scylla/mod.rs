@@ -29,6 +29,7 @@ mod cells;
 mod connect;
 mod cursors;
 mod log;
+mod names;
 mod ownership;
 mod purge;
 mod receiving;
@@ -217,7 +218,7 @@ async fn look_again(core: Weak<Core>) {
     while let Some(core) = core.upgrade() {
         if core.is_down() {
             // What came of it, the breaker has seen.
-            _ = core.fixed_shards().await;
+            _ = core.ask_whether_it_is_there().await;
         }
         let pause = core.options.down_for;
         drop(core);

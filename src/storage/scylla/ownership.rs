@@ -19,7 +19,7 @@ pub(super) fn held(n: u64, token: u128) -> [u8; 24] {
     value
 }
 
-fn parse(value: &[u8]) -> Result<(u64, u128)> {
+pub(super) fn parse(value: &[u8]) -> Result<(u64, u128)> {
     let (n, token) = value.split_first_chunk::<8>().ok_or_else(|| odd("a held cell"))?;
     let token = token.try_into().map_err(|_| odd("a held cell"))?;
     Ok((u64::from_be_bytes(*n), u128::from_be_bytes(token)))

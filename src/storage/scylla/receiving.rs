@@ -4,7 +4,7 @@ use super::calls::odd;
 use super::log::time;
 use super::rows::{RowWrite, all, slice_of};
 use super::{Core, ScyllaStore};
-use crate::protocol::ids::{RoomId, Seq, Shard, UserId, bucket_of};
+use crate::protocol::ids::{Millis, RoomId, Seq, Shard, UserId, bucket_of};
 use crate::storage::moving::{Kept, Receiving, RoomSum};
 use crate::storage::records::{RecordWrite, Records, Way};
 use crate::storage::{
@@ -18,6 +18,8 @@ const KIND: &str = "store";
 const MOVE: &[u8] = b"move";
 const RUNNING: u8 = 1;
 const DONE: u8 = 2;
+/// The last worker slot that there may be: ids have ten bits for it.
+const MAX_SLOT: u16 = 1_023;
 /// Rows and bytes of one batch of log rows.
 const BATCH_ROWS: usize = 200;
 const BATCH_BYTES: usize = 512 * 1024;
@@ -45,10 +47,25 @@ impl Core {
         if !rooms.is_empty() || !users.is_empty() {
             return refuse("it holds rooms or accounts; move into an empty one");
         }
+        if self.is_served().await? {
+            return refuse("a node serves from it, or did a minute ago; stop it, and wait for a minute");
+        }
         match self.set_cell(KIND, MOVE, b"", None, Some(&note(RUNNING, source))).await? {
             true => Ok(()),
             false => refuse("another store is being moved here"),
         }
+    }
+
+    /// Whether a node gives ids here: from its start on, each holds a worker slot until some time ahead.
+    async fn is_served(&self) -> Result<bool> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as Millis);
+        let slots = all(0..=MAX_SLOT, |slot| async move { self.cell(super::ownership::WORKER, &slot.to_be_bytes(), b"").await });
+        for held in slots.await?.into_iter().flatten() {
+            if super::ownership::parse(&held)?.0 > now {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn done(&self, source: u128) -> Result<()> {
@@ -76,6 +93,9 @@ impl ScyllaStore {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         let append = |rows| Append { room, shard: Shard(0), rows, mark_unapplied: false, new_bucket: false };
         for row in rows {
+            if crate::sabotage::is("half_a_move") && row.seq % 16 == 0 {
+                continue;
+            }
             // A batch has each seq once.
             let again = batch.last().is_some_and(|last: &LogRow| last.seq >= row.seq);
             if !batch.is_empty() && (again || batch.len() == BATCH_ROWS || bytes + row.payload.len() > BATCH_BYTES) {
@@ -205,9 +225,8 @@ impl Core {
     async fn put_user(&self, row: crate::storage::UserRow) -> Result<()> {
         let listed = RowWrite { id: row.user.0.to_be_bytes().to_vec(), stamp: time(Stamp::default()), value: Some(Vec::new()) };
         self.put_rows(&self.statements.derived, super::users::USER_ID, &slice_of(row.user.0), vec![listed]).await?;
-        let claim = super::users::Claimed { user: row.user, first: None };
-        self.settle(super::users::USER, &row.user.0.to_be_bytes(), b"", &crate::storage::records::encode(&super::users::bare(&row)))
-            .await?;
+        let claim = super::names::Claimed { user: row.user, first: None, token: 0 };
+        self.settle(super::users::USER, &row.user.0.to_be_bytes(), b"", &super::names::Account::first(&row)).await?;
         self.settle(super::users::NAME, row.name.as_bytes(), b"", &crate::storage::records::encode(&claim)).await?;
         if row.last_seen > 0 { self.seen(row.user, row.last_seen).await } else { Ok(()) }
     }

@@ -56,6 +56,7 @@ pub(super) async fn migrate(session: &Session, options: &ScyllaOptions) -> Resul
     let mut schema = Schema { session, options, target: None };
     schema.keyspaces().await?;
     schema.run(CELLS).await?;
+    schema.agreed().await;
     for migration in MIGRATIONS {
         let text = migration.statements.join(";\n");
         match schema.noted(migration.number).await? {
@@ -66,6 +67,7 @@ pub(super) async fn migrate(session: &Session, options: &ScyllaOptions) -> Resul
         for statement in migration.statements {
             schema.run(statement).await?;
         }
+        schema.agreed().await;
         schema.note(migration.number, text.as_bytes()).await?;
         tracing::info!(migration = migration.number, keyspace = options.keyspace, "the schema was brought up to date");
     }
@@ -116,6 +118,15 @@ impl Schema<'_> {
         }
     }
 
+    /// Waits until all database nodes have what was made. The driver does so only after what it made itself; what another Hubbub node made
+    /// a moment ago the database node that was asked has, and the next one may not.
+    async fn agreed(&self) {
+        if let Err(error) = self.session.await_schema_agreement().await {
+            // If it matters, the next statement says so.
+            tracing::warn!(%error, "the database's nodes do not agree on the schema");
+        }
+    }
+
     /// The keyspaces. Compare-and-set needs one without tablets on ScyllaDB, where those are on unless told otherwise and older
     /// versions refuse the two together; other databases do not know the word.
     async fn keyspaces(&mut self) -> Result<(), OpenError> {
@@ -162,7 +173,15 @@ impl Schema<'_> {
         let mut statement = Statement::new(self.named(insert));
         statement.set_consistency(Consistency::LocalQuorum);
         statement.set_serial_consistency(Some(SerialConsistency::LocalSerial));
-        let noted = self.session.query_unpaged(statement, (number.to_be_bytes(), text)).await;
-        noted.map(drop).map_err(|e| failed("migrations", e))
+        let mut tries = 0;
+        // Nodes that start together get into each other's way here. All say the same, so that again is no harm.
+        while let Err(error) = self.session.query_unpaged(statement.clone(), (number.to_be_bytes(), text)).await {
+            tries += 1;
+            if tries >= TRIES {
+                return Err(failed("migrations", error));
+            }
+            tokio::time::sleep(Duration::from_millis(200) * tries).await;
+        }
+        Ok(())
     }
 }

@@ -82,6 +82,7 @@ impl Preparing<'_> {
         statement.set_request_timeout(None);
         statement.set_consistency(match sort {
             Sort::SerialRead => Consistency::LocalSerial,
+            Sort::Read | Sort::Write if crate::sabotage::is("one_replica") => Consistency::LocalOne,
             _ => Consistency::LocalQuorum,
         });
         statement.set_serial_consistency(Some(SerialConsistency::LocalSerial));

@@ -1,21 +1,41 @@
-//! The shared suite on a real database, and what only this store promises. They run where `HUBBUB_TEST_CQL` names one
-//! (`scripts/test --database` starts it).
+//! The shared suite on a real database, and what only this store promises. The database is that which `HUBBUB_TEST_CQL` names, or one that
+//! is started through `scripts/cql-server` and ends with this process.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
 use crate::protocol::ids::{RoomId, Shard, UserId};
 use crate::storage::conformance::Backend;
 use crate::storage::conformance::support::{batch, member, room_row, user};
-use crate::storage::{Append, Effect, MessageLog, Ownership, Rooms, Stamp, Users};
+use crate::storage::records::encode;
+use crate::storage::{Append, Effect, MessageLog, Ownership, Rooms, Stamp, UserRow, Users};
 use async_trait::async_trait;
+use names::{Account, Claimed};
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 
 mod suite {
     use super::*;
-    crate::storage_conformance!(Temporary::new(), ignore = "needs a database: scripts/test --database");
+    crate::storage_conformance!(Temporary::new());
 }
 
-/// Keyspaces of its own that go away with it.
+/// The database's nodes.
+fn database() -> &'static [String] {
+    static NODES: OnceLock<Vec<String>> = OnceLock::new();
+    let started = || {
+        // The server takes it away when it ends.
+        let dir = tempfile::TempDir::with_prefix("hubbub-cql-").unwrap().keep();
+        let held = [0, 0].map(|_| std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap());
+        let [port, inner] = held.map(|listener| listener.local_addr().unwrap().port().to_string());
+        let mut start = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/cql-server/cql-server"));
+        start.arg("start").arg(dir).args(["--quick", "--fleeting", "--temporary", "--port", &port, "--inner-port", &inner]);
+        let output = start.args(["--with", &std::process::id().to_string()]).stderr(std::process::Stdio::inherit()).output();
+        let said = String::from_utf8(output.expect("python3 runs scripts/cql-server").stdout).unwrap();
+        said.lines().find_map(|line| line.strip_prefix("ready ")).expect("the database is ready").replace(' ', ",")
+    };
+    NODES.get_or_init(|| std::env::var("HUBBUB_TEST_CQL").unwrap_or_else(|_| started()).split(',').map(str::to_owned).collect())
+}
+
+/// Keyspaces of its own. They stay: to make them costs little, to remove them much, and the database goes.
 struct Temporary {
     options: ScyllaOptions,
 }
@@ -23,8 +43,7 @@ struct Temporary {
 impl Temporary {
     fn new() -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        let nodes = std::env::var("HUBBUB_TEST_CQL").expect("HUBBUB_TEST_CQL names the database's nodes, separated by commas");
-        let nodes: Vec<String> = nodes.split(',').map(str::to_owned).collect();
+        let nodes = database().to_vec();
         let keyspace = format!("test_{}_{}", std::process::id(), MADE.fetch_add(1, Relaxed));
         let defaults = ScyllaOptions::of(&config::Storage::default(), &config::Scylla::default());
         // A machine that builds beside the tests is slow now and then.
@@ -44,28 +63,10 @@ impl Backend for Temporary {
     }
 }
 
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let options = self.options.clone();
-        let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let session = connect::session(&options).await.unwrap();
-                for keyspace in [options.keyspace.clone(), options.cas_keyspace()] {
-                    // What is left behind goes with the server.
-                    _ = session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {keyspace}"), ()).await;
-                }
-            });
-        });
-        _ = dropping.join();
-    }
-}
-
 const ROOM: RoomId = RoomId(42);
 const SHARD: Shard = Shard(1);
 
 #[tokio::test]
-#[ignore = "needs a database: scripts/test --database"]
 async fn nodes_that_start_together_make_one_schema() {
     let t = Temporary::new();
     let opened = futures_util::future::join_all((0..4).map(|_| ScyllaStore::open(t.options.clone()))).await;
@@ -81,7 +82,6 @@ async fn nodes_that_start_together_make_one_schema() {
 }
 
 #[tokio::test]
-#[ignore = "needs a database: scripts/test --database"]
 async fn a_late_write_of_derived_rows_changes_nothing() {
     let t = Temporary::new();
     let s = t.store().await;
@@ -102,7 +102,6 @@ async fn a_late_write_of_derived_rows_changes_nothing() {
 }
 
 #[tokio::test]
-#[ignore = "needs a database: scripts/test --database"]
 async fn a_mark_goes_only_with_what_it_stands_for() {
     let t = Temporary::new();
     let s = t.store().await;
@@ -118,7 +117,6 @@ async fn a_mark_goes_only_with_what_it_stands_for() {
 }
 
 #[tokio::test]
-#[ignore = "needs a database: scripts/test --database"]
 async fn an_account_is_whole_although_its_maker_died() {
     let t = Temporary::new();
     let s = t.store().await;
@@ -126,7 +124,7 @@ async fn an_account_is_whole_although_its_maker_died() {
     let row = user(7, "grace");
     let listed = rows::RowWrite { id: 7u64.to_be_bytes().to_vec(), stamp: 1, value: Some(Vec::new()) };
     let core = s.core.clone();
-    let claim = crate::storage::records::encode(&users::Claimed { user: row.user, first: Some(row) });
+    let claim = encode(&Claimed::new(row.user, Some(&row)));
     s.runtime
         .spawn(async move {
             core.put_rows(&core.statements.derived, "user_id", &rows::slice_of(7), vec![listed]).await?;
@@ -140,8 +138,51 @@ async fn an_account_is_whole_although_its_maker_died() {
     assert_eq!(s.list_users(UserId(0), 10).await.unwrap(), [user(7, "grace")]);
 }
 
+/// Puts a cell as a node leaves it that dies after that.
+async fn put_cell(s: &ScyllaStore, kind: &'static str, part: &[u8], was: Option<&[u8]>, now: &[u8]) -> bool {
+    let (core, part, was, now) = (s.core.clone(), part.to_vec(), was.map(<[u8]>::to_vec), now.to_vec());
+    s.runtime.spawn(async move { core.set_cell(kind, &part, b"", was.as_deref(), Some(&now)).await }).await.unwrap().unwrap()
+}
+
 #[tokio::test]
-#[ignore = "needs a database: scripts/test --database"]
+async fn a_name_that_a_broken_off_change_left_behind_is_for_whoever_wants_it_next() {
+    let t = Temporary::new();
+    let s = t.store().await;
+    assert!(s.create_user(user(1, "alice")).await.unwrap());
+    // The new name was claimed, and no more.
+    assert!(put_cell(&s, "name", b"bob", None, &encode(&Claimed::new(UserId(1), None))).await);
+    assert_eq!(s.user_by_name("bob").await.unwrap(), None);
+    assert!(s.create_user(user(2, "bob")).await.unwrap(), "nobody bears it");
+    // The account's row was written, and the old name not freed.
+    let (was, now) = (Account::first(&user(2, "bob")), Account::first(&user(2, "carol")));
+    assert!(put_cell(&s, "name", b"carol", None, &encode(&Claimed::new(UserId(2), None))).await);
+    assert!(put_cell(&s, "user", &2u64.to_be_bytes(), Some(&was), &now).await);
+    assert_eq!(s.user_by_name("carol").await.unwrap(), Some(user(2, "carol")));
+    assert!(s.replace_user(&user(1, "alice"), user(1, "bob")).await.unwrap(), "nobody bears it any more");
+    assert_eq!(s.user_by_name("bob").await.unwrap(), Some(user(1, "bob")));
+    assert_eq!(s.user_by_name("alice").await.unwrap(), None);
+    // Who left a name behind may have it itself.
+    assert!(put_cell(&s, "name", b"dave", None, &encode(&Claimed::new(UserId(1), None))).await);
+    assert!(s.replace_user(&user(1, "bob"), user(1, "dave")).await.unwrap());
+    assert!(!s.create_user(user(9, "dave")).await.unwrap() && !s.create_user(user(9, "carol")).await.unwrap());
+    assert!(s.create_user(user(9, "bob")).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_change_of_names_that_slept_while_its_name_was_taken_has_failed() {
+    let t = Temporary::new();
+    let s = t.store().await;
+    assert!(s.create_user(user(1, "alice")).await.unwrap());
+    let (was, now) = (Account::first(&user(1, "alice")), Account::first(&user(1, "bob")));
+    assert!(put_cell(&s, "name", b"bob", None, &encode(&Claimed::new(UserId(1), None))).await);
+    // Here it sleeps, and is taken for dead.
+    assert!(s.create_user(user(2, "bob")).await.unwrap());
+    assert!(!put_cell(&s, "user", &1u64.to_be_bytes(), Some(&was), &now).await, "two accounts would bear one name");
+    assert_eq!(s.user(UserId(1)).await.unwrap(), Some(user(1, "alice")), "what its row says has not changed");
+    assert!(s.replace_user(&user(1, "alice"), UserRow { created: 9, ..user(1, "alice") }).await.unwrap());
+}
+
+#[tokio::test]
 async fn ids_are_listed_in_order_over_all_slices() {
     let t = Temporary::new();
     let s = t.store().await;
@@ -158,7 +199,6 @@ async fn ids_are_listed_in_order_over_all_slices() {
 }
 
 #[tokio::test]
-#[ignore = "needs a database: scripts/test --database"]
 async fn what_is_purged_does_not_come_back_with_a_late_write() {
     let t = Temporary::new();
     let s = t.store().await;

@@ -1,11 +1,12 @@
 //! Accounts, devices and contacts.
 //!
 //! A name is claimed by compare-and-set together with the account's first row, so that an account is whole from that moment on: whoever
-//! finds the name and no row writes the row. Contacts are decided in one cell for both users; each user's list holds a copy. Before the
+//! finds the name and no row writes the row (`names`). Contacts are decided in one cell for both users; each user's list holds a copy. Before the
 //! cell is tried both copies say which number is pending, after it both say what came of it; a copy with something pending is not believed,
 //! the cell is read.
 
 use super::calls::odd;
+use super::names::{Account, Claimed};
 use super::rows::{RowWrite, all, pair, slice_of};
 use super::{Core, ScyllaStore};
 use crate::protocol::ids::{DeviceId, Millis, UserId};
@@ -31,13 +32,6 @@ const PAIR: &str = "contact";
 const TRIES: usize = 16;
 /// Contacts up to which each is asked for by itself.
 const SINGLY: usize = 16;
-
-/// Whose a name is; with it the account's first row, until that is written.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Claimed {
-    pub(super) user: UserId,
-    pub(super) first: Option<UserRow>,
-}
 
 /// How two users stand to each other, and how often that has changed.
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
@@ -83,33 +77,21 @@ pub(super) fn bare(row: &UserRow) -> UserRow {
 impl Core {
     async fn create_user(&self, row: UserRow) -> Result<bool> {
         let id = row.user.0.to_be_bytes();
-        let taken = self.cell(NAME, row.name.as_bytes(), b"").await?;
-        if taken.is_some() || self.cell(USER, &id, b"").await?.is_some() {
+        if self.is_taken(&row.name).await? || self.cell(USER, &id, b"").await?.is_some() {
             return Ok(false);
         }
         // Before the account is there: an id without one is passed over, an account without an id would not be listed.
         let listed = RowWrite { id: id.to_vec(), stamp: 1, value: Some(Vec::new()) };
         self.put_rows(&self.statements.derived, USER_ID, &slice_of(row.user.0), vec![listed]).await?;
-        let claim = encode(&Claimed { user: row.user, first: Some(bare(&row)) });
-        let there: Claimed = decode(&self.claim(NAME, row.name.as_bytes(), &claim).await?)?;
-        if there.user != row.user {
+        let claim = Claimed::new(row.user, Some(&row));
+        if !self.claim_name(&row.name, &claim).await? {
             return Ok(false);
         }
-        self.write_first(&row.name, &claim, row.user, &row).await?;
+        self.write_first(&row.name, &encode(&claim), &claim).await?;
         if row.last_seen > 0 {
             self.seen(row.user, row.last_seen).await?;
         }
         Ok(true)
-    }
-
-    /// Writes an account's first row, and lets the name forget it: a password's hash should be in one place.
-    async fn write_first(&self, name: &str, claim: &[u8], user: UserId, row: &UserRow) -> Result<()> {
-        self.claim(USER, &user.0.to_be_bytes(), &encode(&bare(row))).await?;
-        let settled = encode(&Claimed { user, first: None });
-        if let Err(error) = self.set_cell(NAME, name.as_bytes(), b"", Some(claim), Some(&settled)).await {
-            tracing::debug!(%error, "a name keeps its account's first row until it is looked up");
-        }
-        Ok(())
     }
 
     async fn user(&self, user: UserId) -> Result<Option<UserRow>> {
@@ -122,9 +104,7 @@ impl Core {
     async fn user_by_name(&self, name: &str) -> Result<Option<UserRow>> {
         let Some(claim) = self.cell(NAME, name.as_bytes(), b"").await? else { return Ok(None) };
         let claimed: Claimed = decode(&claim)?;
-        if let Some(first) = claimed.first {
-            self.write_first(name, &claim, claimed.user, &first).await?;
-        }
+        self.write_first(name, &claim, &claimed).await?;
         // While a name changes it may be another's for a moment.
         Ok(self.user(claimed.user).await?.filter(|row| row.name == name))
     }
@@ -144,18 +124,16 @@ impl Core {
     async fn replace_user(&self, was: UserRow, row: UserRow) -> Result<bool> {
         let part = was.user.0.to_be_bytes();
         let Some(stored) = self.cell_serial(USER, &part, b"").await? else { return Ok(false) };
-        if row.user != was.user || decode::<UserRow>(&stored)? != bare(&was) {
+        let account = Account::read(&stored)?;
+        if row.user != was.user || account.row != bare(&was) {
             return Ok(false);
         }
         let renamed = row.name != was.name;
-        let claim = encode(&Claimed { user: row.user, first: None });
-        if renamed {
-            let there: Claimed = decode(&self.claim(NAME, row.name.as_bytes(), &claim).await?)?;
-            if there.user != row.user {
-                return Ok(false);
-            }
+        // After the account's cell was read: so that whoever takes the name over meanwhile is noticed by that cell's compare-and-set.
+        if renamed && !self.claim_name(&row.name, &Claimed::new(row.user, None)).await? {
+            return Ok(false);
         }
-        let replaced = self.set_cell(USER, &part, b"", Some(&stored), Some(&encode(&bare(&row)))).await?;
+        let replaced = self.set_cell(USER, &part, b"", Some(&stored), Some(&account.with(&row))).await?;
         if renamed {
             self.free_name(if replaced { &was.name } else { &row.name }, row.user).await;
         }
@@ -163,22 +141,6 @@ impl Core {
             self.seen(row.user, row.last_seen).await?;
         }
         Ok(replaced)
-    }
-
-    /// Frees a name that its account does not have any more. One that stays taken after a crash is nobody's and harms nobody.
-    async fn free_name(&self, name: &str, user: UserId) {
-        let free = async {
-            let stored = self.cell_serial(NAME, name.as_bytes(), b"").await?;
-            match stored {
-                Some(stored) if decode::<Claimed>(&stored)?.user == user => {
-                    self.set_cell(NAME, name.as_bytes(), b"", Some(&stored), None).await.map(drop)
-                }
-                _ => Ok(()),
-            }
-        };
-        if let Err(error) = free.await {
-            tracing::warn!(%error, %user, "a name that was given up could not be freed");
-        }
     }
 
     pub(super) async fn seen(&self, user: UserId, at: Millis) -> Result<()> {

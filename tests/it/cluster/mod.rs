@@ -7,6 +7,7 @@ mod balancer;
 mod faults;
 mod figures;
 mod leaving;
+mod replicas;
 mod together;
 
 use super::promises::{all_is_well, answered, groups, head};

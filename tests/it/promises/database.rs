@@ -1,8 +1,7 @@
 //! P1 to P4 and P7 on a database: the same promises as on a disk, and what is told when it dies, stands still or is slow.
-//! They need Java and Maven: `scripts/test --database`.
 
 use super::{Stage, all_is_well, answered, connected, groups, head, look, people, pick};
-use crate::support::cql::{Database, Keyspace, keyspace};
+use crate::support::cql::{Keyspace, harmed, keyspace};
 use crate::support::{SOON, TestClient, TestNode, TestUser, eventually};
 use hubbub::client::ClientError;
 use hubbub::error::{ApiError, Code, Retry};
@@ -10,9 +9,6 @@ use hubbub::protocol::ids::RoomId;
 use hubbub::protocol::ops::{PresenceState, Push, Request, SetPresence};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use std::path::Path;
-use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -21,7 +17,6 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// P1, P2, P3, P6: kill -9 of the node at random moments under load; everything is in the database.
 #[tokio::test]
-#[ignore = "needs a database: scripts/test --database"]
 async fn an_acknowledged_message_survives_kill_9_on_a_database() {
     let mut random = StdRng::seed_from_u64(5);
     let node = keyspace().await.under(TestNode::builder()).start().await;
@@ -44,7 +39,6 @@ async fn an_acknowledged_message_survives_kill_9_on_a_database() {
 
 /// Everything that a person does first, and that it is there when the process was killed: with another data directory too.
 #[tokio::test]
-#[ignore = "needs a database: scripts/test --database"]
 async fn what_was_said_is_read_from_the_database_after_a_kill() {
     let keyspace = keyspace().await;
     let secret = "a secret that all nodes of the cluster know";
@@ -89,7 +83,7 @@ async fn until_refused_at_once(client: &TestClient, room: RoomId) -> ApiError {
 }
 
 /// Two users see each other's presence from now on.
-async fn befriend(node: &TestNode, a: &TestUser, b: &TestUser) {
+pub(super) async fn befriend(node: &TestNode, a: &TestUser, b: &TestUser) {
     for (from, to) in [(a, b), (b, a)] {
         let path = format!("/v1/contacts/{}", to.id);
         node.rest().call::<serde_json::Value>("PUT", &path, Some(&from.token), None).await.unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -107,9 +101,8 @@ async fn presence_goes_on(from: &TestClient, to: &TestClient, state: PresenceSta
 /// A database that is away for a while, by one means and another: sends are refused at once, presence goes on, the node says so,
 /// and afterwards everything goes on and nothing acknowledged is missing.
 #[tokio::test]
-#[ignore = "needs a database: scripts/test --database"]
 async fn while_the_database_is_away_sends_are_refused_at_once_and_nothing_is_lost() {
-    let database = Arc::new(Database::start(1).await);
+    let database = harmed().await;
     let node = Keyspace::of(database.clone()).under(TestNode::builder()).start().await;
     let users = people(&node, 6).await;
     befriend(&node, &users[5], &users[4]).await;
@@ -152,9 +145,8 @@ async fn while_the_database_is_away_sends_are_refused_at_once_and_nothing_is_los
 
 /// A slow database: it stands still most of the time. Requests wait or are refused, in bounded number; nothing is lost or doubled.
 #[tokio::test]
-#[ignore = "needs a database: scripts/test --database"]
 async fn a_slow_database_loses_and_doubles_nothing() {
-    let database = Arc::new(Database::start(1).await);
+    let database = harmed().await;
     let node = Keyspace::of(database.clone()).under(TestNode::builder()).start().await;
     let users = people(&node, 5).await;
     let clients = connected(&node, &users).await;
@@ -173,81 +165,37 @@ async fn a_slow_database_loses_and_doubles_nothing() {
     all_is_well(&node, &clients, &rooms).await;
 }
 
-/// P1 to P3 with three database nodes: any one may be killed, or stand still, and all goes on.
+/// Who comes without the password, with a wrong one, or trusts another authority is told so, and why.
 #[tokio::test]
-#[ignore = "needs a database: scripts/test --database"]
-async fn any_one_of_three_database_nodes_may_be_away() {
-    let database = Arc::new(Database::start(3).await);
-    let node = Keyspace::of(database.clone()).under(TestNode::builder()).start().await;
-    let users = people(&node, 6).await;
-    let mut clients = connected(&node, &users).await;
-    let rooms = groups(&clients, 2).await;
-    let probe = clients.pop().unwrap();
-    let stage = Stage::new(node);
-    let talkers = stage.talk(clients, &rooms);
-    for away in pick(vec![2, 3], vec![1, 2, 3, 1, 2, 3]) {
-        sleep(Duration::from_millis(500)).await;
-        if away == 3 {
-            database.pause(away).await
-        } else {
-            database.kill(away).await
+async fn a_database_that_wants_tls_and_a_password_is_reached_with_both_only() {
+    let database = harmed().await;
+    let keyspace = Keyspace::of(database.clone());
+    let wrong = |set: &[(&str, &str)]| {
+        let node = keyspace.under(TestNode::builder()).set("scylla.connect_timeout_ms", 2_000);
+        let node = set.iter().fold(node, |node, (key, value)| node.set(key, value));
+        async move {
+            let (status, log) = node.start_failing().await;
+            assert!(!status.success() && log.contains("the database (127.0.0.1:"), "{log}");
+            log
         }
-        let (began, mut acknowledged) = (Instant::now(), 0);
-        while began.elapsed() < Duration::from_secs(8) {
-            answered(&probe, &probe.message(rooms[0], "one is away")).await.expect("the connection lives");
-            acknowledged += 1;
-        }
-        println!("without database node {away}: {acknowledged} acknowledged one after the other in 8 s");
-        assert!(acknowledged > 8, "it hardly goes on: {acknowledged}");
-        if away == 3 { database.resume(away).await } else { database.restart().await }
-    }
-    let mut clients = stage.silence(talkers).await;
-    clients.push(probe);
-    all_is_well(&*stage.node.read().await, &clients, &rooms).await;
-}
-
-/// `hubbub migrate`; what it printed and whether it succeeded.
-async fn migrate(from: &Path, keyspace: &Keyspace) -> (bool, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hubbub"));
-    command.args(["migrate", "--from"]).arg(from).args(["--set", "storage.kind=scylla", "--set", "scylla.replication=1"]);
-    command.args(["--set", &format!("scylla.nodes={}", keyspace.address()), "--set", &format!("scylla.keyspace={}", keyspace.name())]);
-    command.args(["--set", "storage.shards=64", "--set", "storage.disk_free_bytes_min=0"]).current_dir(from);
-    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
-}
-
-/// P1 to P4 over a move: ids, seqs and cursors are the same, so clients resume on the cluster's store as if nothing had been.
-#[tokio::test]
-#[ignore = "needs a database: scripts/test --database"]
-async fn clients_resume_after_their_directory_was_moved_to_a_database() {
-    let temp = tempfile::tempdir().unwrap();
-    let data = temp.path().join("data");
-    let mut node = TestNode::builder().data_dir(&data).set("storage.shards", 64).start().await;
-    let users = people(&node, 5).await;
-    befriend(&node, &users[0], &users[1]).await;
-    let clients = connected(&node, &users).await;
-    let rooms = groups(&clients, 2).await;
-    let stage = Stage::new(TestNode::builder().data_dir(&temp.path().join("unused")).start().await);
-    // Under load when it is killed: what was not applied moves along.
-    std::mem::swap(&mut node, &mut *stage.node.write().await);
-    let talkers = stage.talk(clients, &rooms);
-    sleep(Duration::from_millis(900)).await;
-    let keyspace = keyspace().await;
-    {
-        let mut node = stage.node.write().await;
-        node.kill9().await;
-        let (moved, said) = migrate(&data, &keyspace).await;
-        assert!(moved && said.contains("read back and the same"), "{said}");
+    };
+    let other = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(other.path(), rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap().cert.pem()).unwrap();
+    let refusals = [
+        (wrong(&[("scylla.password", "a guess")]).await, "password are incorrect"),
+        (wrong(&[("scylla.user", ""), ("scylla.password", "")]).await, "uthentication"),
+        // Whoever speaks no TLS is hung up on.
+        (wrong(&[("scylla.ca_file", "")]).await, ""),
+        (wrong(&[("scylla.ca_file", &other.path().display().to_string())]).await, "certificate"),
+    ];
+    for (log, why) in refusals {
+        let said = log.lines().find(|line| line.contains("the database (")).unwrap_or_default();
         println!("{said}");
-        let (again, said) = migrate(&data, &keyspace).await;
-        assert!(!again && said.contains("already"), "{said}");
-        *node = keyspace.under(TestNode::builder().data_dir(&data)).start().await;
+        assert!(log.contains(why), "{log}");
     }
-    sleep(Duration::from_millis(700)).await;
-    let clients = stage.silence(talkers).await;
-    let node = stage.node.read().await;
-    let verdict = all_is_well(&node, &clients, &rooms).await;
-    assert!(verdict.stats.acked > 100, "too little happened: {:?}", verdict.stats);
-    let friends = node.rest().call::<serde_json::Value>("GET", "/v1/contacts", Some(&users[0].token), None).await.unwrap();
-    assert!(friends.to_string().contains("user1"), "{friends}");
+    let node = keyspace.under(TestNode::builder()).start().await;
+    let clients = connected(&node, &people(&node, 2).await).await;
+    let room = groups(&clients, 1).await[0];
+    clients[1].send(room, "behind a lock").await;
+    all_is_well(&node, &clients, &[room]).await;
 }

@@ -7,6 +7,7 @@ mod bounds;
 mod database;
 mod disk;
 mod drain;
+mod moving;
 mod order;
 mod panics;
 mod repeats;

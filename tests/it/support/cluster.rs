@@ -1,7 +1,7 @@
 //! A cluster of its own for a test: real nodes over one real Redis and a keyspace of a real CQL server.
 //!
 //! Users and devices are the cluster's, whatever node they talk to: all nodes sign with one key. A node's links to Redis and to the database
-//! go through a [`FaultyLink`] each.
+//! go through a [`FaultyLink`] each; a database of several nodes is reached without one, because the driver finds all of them by itself.
 
 use super::balancer::{self, Balancer};
 use super::cql::{self, Keyspace};
@@ -51,9 +51,10 @@ impl TestCluster {
             let (settings, keyspace, address) = (&settings, &keyspace, redis.address());
             async move {
                 let (redis, store) = (FaultyLink::to(address).await, FaultyLink::to(keyspace.first()).await);
+                let contacts = if keyspace.nodes() == 1 { store.address().to_string() } else { keyspace.address() };
                 let builder = keyspace
                     .under(TestNode::builder())
-                    .set("scylla.nodes", store.address())
+                    .set("scylla.nodes", contacts)
                     .set("cluster.node", number)
                     // A machine that builds beside the tests is slow now and then.
                     .set("cluster.lease_ms", 1_500)

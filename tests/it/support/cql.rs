@@ -1,19 +1,23 @@
 //! A real database for tests: the one that `HUBBUB_TEST_CQL` names, or one that is started through `scripts/cql-server` and ends with this
-//! process. It is shared by a run's tests, each with a keyspace of its own; who wants to do it harm starts one apart ([`Database`]).
+//! process. It is shared by a run's tests, each with a keyspace of its own. Who wants to do it harm takes the one for that ([`harmed`]), which
+//! only one test has at a time, or starts its own ([`Database`]).
 
 use super::Builder;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 /// A database that runs.
 pub struct Database {
     /// Where its data is; none when it was given.
     dir: Option<TempDir>,
     nodes: Vec<String>,
+    /// It speaks only TLS, and asks for a password.
+    secured: bool,
 }
 
 /// Tables of a test's own.
@@ -28,11 +32,27 @@ pub async fn keyspace() -> Keyspace {
     static SHARED: OnceCell<Arc<Database>> = OnceCell::const_new();
     let start = || async {
         Arc::new(match std::env::var("HUBBUB_TEST_CQL") {
-            Ok(nodes) => Database { dir: None, nodes: nodes.split(',').map(str::to_owned).collect() },
-            Err(_) => Database::start(1).await,
+            Ok(nodes) => Database { dir: None, nodes: nodes.split(',').map(str::to_owned).collect(), secured: false },
+            // Nobody restarts it.
+            Err(_) => Database::start_as(1, &["--quick", "--fleeting", "--temporary"]).await,
         })
     };
     Keyspace::of(SHARED.get_or_init(start).await.clone())
+}
+
+/// The database that tests may kill and pause, one test at a time. Each leaves it well behind. It speaks TLS and asks for a password.
+pub async fn harmed() -> MutexGuard<'static, Arc<Database>> {
+    static HARMED: OnceCell<Mutex<Arc<Database>>> = OnceCell::const_new();
+    let start = || async {
+        let mut database = Database::start_as(1, &["--quick", "--temporary", "--password", "--tls"]).await;
+        database.secured = true;
+        Mutex::new(Arc::new(database))
+    };
+    let database = HARMED.get_or_init(start).await.lock().await;
+    // A test that failed may have left it asleep or dead.
+    database.tell("resume", &["--node", "1"]).await;
+    database.restart().await;
+    database
 }
 
 impl Keyspace {
@@ -54,13 +74,28 @@ impl Keyspace {
     pub fn first(&self) -> std::net::SocketAddr {
         self.database.nodes[0].parse().expect("an address")
     }
+    /// How many there are.
+    pub fn nodes(&self) -> usize {
+        self.database.nodes.len()
+    }
+    /// What a node's configuration says to keep everything here, as keys and values.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        let mut settings = vec![
+            ("storage.kind", "scylla".into()),
+            ("storage.shards", "64".into()),
+            ("scylla.nodes", self.address()),
+            ("scylla.keyspace", self.name.clone()),
+            ("scylla.replication", self.nodes().to_string()),
+        ];
+        if self.database.secured {
+            let ca = self.database.authority().display().to_string();
+            settings.extend([("scylla.ca_file", ca), ("scylla.user", "cassandra".into()), ("scylla.password", "cassandra".into())]);
+        }
+        settings
+    }
     /// A node that keeps everything here.
     pub fn under(&self, node: Builder) -> Builder {
-        node.set("storage.kind", "scylla")
-            .set("storage.shards", 64)
-            .set("scylla.nodes", self.address())
-            .set("scylla.keyspace", self.name())
-            .set("scylla.replication", self.database.nodes.len())
+        self.settings().into_iter().fold(node, |node, (key, value)| node.set(key, value))
     }
 }
 
@@ -72,13 +107,28 @@ fn free_ports() -> [u16; 2] {
 }
 
 impl Database {
-    /// Starts one of so many nodes (1 or 3).
-    pub async fn start(nodes: usize) -> Database {
-        let mut database = Database { dir: Some(TempDir::new().expect("a temporary directory")), nodes: Vec::new() };
-        let [port, inner] = free_ports();
-        let (nodes, port, inner) = (nodes.to_string(), port.to_string(), inner.to_string());
-        database.nodes = database.begin(&["--nodes", &nodes, "--port", &port, "--inner-port", &inner]).await;
+    /// Starts one of three nodes, which may be killed and started again. What one misses meanwhile only the others have: what is promised must
+    /// not rest on hints, which are lost in a longer absence.
+    pub async fn of_three() -> Database {
+        Database::start_as(3, &["--quick", "--unhinted"]).await
+    }
+
+    async fn start_as(nodes: usize, how: &[&str]) -> Database {
+        let dir = TempDir::with_prefix("hubbub-cql-").expect("a temporary directory");
+        let mut database = Database { dir: Some(dir), nodes: Vec::new(), secured: false };
+        let [port, inner] = free_ports().map(|port| port.to_string());
+        let nodes = nodes.to_string();
+        database.nodes = database.begin(&[how, &["--nodes", &nodes, "--port", &port, "--inner-port", &inner]].concat()).await;
         database
+    }
+
+    /// The certificate of the authority that its own is from.
+    pub fn authority(&self) -> PathBuf {
+        self.dir().join("ca.pem")
+    }
+
+    fn dir(&self) -> &Path {
+        self.dir.as_ref().expect("a database that this process started").path()
     }
 
     /// Starts what was killed.
@@ -108,14 +158,18 @@ impl Database {
 
     /// A command of `scripts/cql-server`; what it printed.
     async fn run(&self, command: &str, options: &[&str]) -> String {
+        let (succeeded, said) = self.tell(command, options).await;
+        assert!(succeeded, "cql-server {command}: {said}");
+        said
+    }
+
+    async fn tell(&self, command: &str, options: &[&str]) -> (bool, String) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/cql-server/cql-server");
-        let dir = self.dir.as_ref().expect("a database of this test's own").path();
         let mut process = Command::new(script);
-        process.arg(command).arg(dir).args(options).stdin(Stdio::null()).stderr(Stdio::inherit());
+        process.arg(command).arg(self.dir()).args(options).stdin(Stdio::null()).stderr(Stdio::inherit());
         let output = tokio::task::spawn_blocking(move || process.output()).await.expect("no panic");
         let output = output.expect("python3 runs scripts/cql-server");
-        assert!(output.status.success(), "cql-server {command}: {}", output.status);
-        String::from_utf8(output.stdout).expect("text")
+        (output.status.success(), String::from_utf8(output.stdout).expect("text"))
     }
 }
 
