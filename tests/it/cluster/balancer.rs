@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::promises::{pick, soak};
-use crate::support::balancer::Balancer;
+use crate::support::balancer::{Balancer, Kind};
 use crate::support::{SOON, TestUser, eventually};
 use hubbub::check::history::{History, Micros, What};
 use hubbub::check::recorder::now;
@@ -19,11 +19,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
 /// Over how long a node that drains sends its clients away, in milliseconds.
-const SPREAD_MS: u64 = 3_000;
+const SPREAD_MS: u64 = 4_000;
 /// What anybody may go without service in a planned restart, on a quiet machine.
 const OUTAGE: Duration = Duration::from_secs(1);
 /// The same on any machine: what is worse is no noise.
-const OUTAGE_ANYWHERE: Duration = Duration::from_secs(6);
+const OUTAGE_ANYWHERE: Duration = Duration::from_secs(10);
 /// A client that is closed so much before its time is said to be closed in time: it noted the time a little late.
 const EARLY: Micros = 50_000;
 
@@ -191,7 +191,7 @@ impl Longest {
 #[tokio::test]
 async fn behind_a_balancer_a_killed_node_costs_its_own_clients_a_reconnect_and_nobody_else_anything() {
     let mut random = seeded();
-    let (stage, talkers) = Stage::talk(TestCluster::balanced(|_, node| node).await, 9, 3).await;
+    let (stage, talkers) = Stage::talk(TestCluster::balanced(Kind::HAProxy, |_, node| node).await, 9, 3).await;
     let url = stage.balancer().url();
     let everybody = stage.cluster.people(9).await;
     let mut listeners = Vec::new();
@@ -236,11 +236,35 @@ async fn behind_a_balancer_a_killed_node_costs_its_own_clients_a_reconnect_and_n
     }
 }
 
+/// The same for nginx, which has no checks: it finds out by who comes.
+#[tokio::test]
+async fn behind_nginx_a_killed_node_costs_its_own_clients_a_reconnect_and_nobody_else_anything() {
+    let mut random = seeded();
+    let (stage, talkers) = Stage::talk(TestCluster::balanced(Kind::Nginx, |_, node| node).await, 6, 3).await;
+    let everybody = stage.cluster.people(6).await;
+    let asking = tokio::spawn(stage.clone().ask(everybody[5].clone()));
+    a_moment(&mut random).await;
+    let victim = &stage.cluster.members[1];
+    let hit = victim.node.read().await.metric("hubbub_sockets_open").await as u32;
+    assert!(hit > 0, "the balancer gave the node nobody");
+    victim.kill9().await;
+    stage.cluster.together(2).await;
+    a_moment(&mut random).await;
+    victim.restart().await;
+    stage.cluster.together(3).await;
+    a_moment(&mut random).await;
+    let (guests, _) = stage.silence(talkers).await;
+    let asked = asking.await.expect("no panic");
+    assert_eq!(guests.iter().map(|guest| guest.returned).sum::<u32>(), hit, "connections were lost that were not at the node that died");
+    assert!(asked.answered > 10, "too little was asked");
+    assert!(asked.failed.iter().all(|(_, method, _)| *method != "GET"), "{:?}", asked.failed);
+}
+
 /// P6: each client is served until the time that it was told, by whichever node, and the balancer sends nobody to a node that goes.
 #[tokio::test]
 async fn a_rolling_restart_behind_a_balancer_is_no_outage_for_anybody() {
     let mut random = seeded();
-    let cluster = TestCluster::balanced(|_, node| node.set("http.drain_spread_ms", SPREAD_MS)).await;
+    let cluster = TestCluster::balanced(Kind::HAProxy, |_, node| node.set("http.drain_spread_ms", SPREAD_MS)).await;
     let (stage, talkers) = Stage::talk(cluster, 9, 3).await;
     let everybody = stage.cluster.people(9).await;
     let mut listeners = Vec::new();
@@ -248,13 +272,12 @@ async fn a_rolling_restart_behind_a_balancer_is_no_outage_for_anybody() {
         listeners.push(Listener::start(&stage.balancer().url(), user).await);
     }
     let asking = tokio::spawn(stage.clone().ask(everybody[8].clone()));
-    let mut served_unseen = 0.0;
+    let mut served_unseen = 0;
     for (number, member) in (1..).zip(&stage.cluster.members) {
         a_moment(&mut random).await;
         let mut node = member.node.write().await;
         node.signal("TERM");
-        stage.balancer().notices(number, false).await;
-        served_unseen += node.metric("hubbub_sockets_open").await;
+        served_unseen += stage.balancer().notices(number, false).await;
         assert!(node.wait().await.success());
         node.restart().await;
         drop(node);
@@ -267,7 +290,7 @@ async fn a_rolling_restart_behind_a_balancer_is_no_outage_for_anybody() {
     for listener in listeners {
         listener.heard_all(&guests[0].client, &stage.rooms).await;
     }
-    assert!(served_unseen > 0.0, "no node still had a socket when the balancer knew that it drains");
+    assert!(served_unseen > 0, "no node still had a socket when the balancer knew that it drains");
     assert!(guests.iter().all(|guest| guest.returned > 0), "somebody was at no node");
     let histories: Vec<History> = guests.iter().map(|guest| guest.client.history()).collect();
     for (guest, history) in guests.iter().zip(&histories) {
@@ -303,7 +326,7 @@ async fn attempt(balancer: &Balancer, from: Ipv4Addr, n: usize) -> u16 {
 #[tokio::test]
 async fn behind_a_balancer_nodes_see_the_clients_own_addresses() {
     let limit = 20;
-    let cluster = TestCluster::balanced(|_, node| node.set("auth.attempts_per_minute", limit)).await;
+    let cluster = TestCluster::balanced(Kind::HAProxy, |_, node| node.set("auth.attempts_per_minute", limit)).await;
     let balancer = cluster.balancer.as_ref().expect("it is behind one");
     let [greedy, other] = [2, 3].map(|last| Ipv4Addr::new(127, 0, 0, last));
     // Each of the three nodes counts for itself, and a little comes back while this runs.

@@ -1,11 +1,11 @@
-//! A real HAProxy before a test's nodes, with the file of `deploy/`; only its addresses are the test's own.
+//! A real HAProxy or nginx before a test's nodes, with the file of `deploy/`; only its addresses, and where it may write, are the test's own.
 
 use super::{SOON, eventually};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use tempfile::TempDir;
 
 /// Ports that the system gives to nobody by itself, so that a node that was dead for a while finds its own free when it comes back.
@@ -26,22 +26,68 @@ pub fn addresses<const N: usize>() -> [SocketAddr; N] {
     })
 }
 
+/// Which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    HAProxy,
+    Nginx,
+}
+
 /// See the module.
 pub struct Balancer {
     dir: TempDir,
     clients: SocketAddr,
+    /// nginx has nothing for them.
     operators: SocketAddr,
     child: Child,
+    pub kind: Kind,
 }
 
 impl Balancer {
-    /// Where its configuration is.
+    /// Where HAProxy's configuration is.
     pub fn file() -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy/haproxy.cfg")
+        deploy("haproxy.cfg")
     }
 
     /// Before nodes at these addresses, which need not be there yet.
-    pub async fn before(nodes: [SocketAddr; 3]) -> Balancer {
+    pub async fn before(kind: Kind, nodes: [SocketAddr; 3]) -> Balancer {
+        match kind {
+            Kind::HAProxy => Balancer::haproxy(nodes).await,
+            Kind::Nginx => Balancer::nginx(nodes).await,
+        }
+    }
+
+    async fn nginx(nodes: [SocketAddr; 3]) -> Balancer {
+        let dir = TempDir::new().expect("a temporary directory");
+        let [clients, operators] = addresses();
+        let mut text = std::fs::read_to_string(deploy("nginx.conf")).expect("nginx' configuration");
+        let mut put = |from: &str, to: String| {
+            assert!(text.contains(from), "nginx.conf: there is no {from}");
+            text = text.replace(from, &to);
+        };
+        for (n, node) in (1..).zip(nodes) {
+            put(&format!("server node{n}:8080 "), format!("server {node} "));
+        }
+        put("listen 8080;", format!("listen {clients};"));
+        let own = |what: &str| format!("{what}_temp_path {};", dir.path().join(what).display());
+        put("access_log off;", ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(own).join("\n") + "\naccess_log off;");
+        let file = dir.path().join("nginx.conf");
+        std::fs::write(&file, text).expect("written");
+        let mut command = Command::new("nginx");
+        command.arg("-c").arg(file).arg("-p").arg(dir.path());
+        command.arg("-g").arg(format!("daemon off; pid {};", dir.path().join("pid").display()));
+        let balancer = Balancer::launch(Kind::Nginx, command, dir, clients, operators);
+        eventually("nginx listens", SOON, || async { tokio::net::TcpStream::connect(clients).await.is_ok() }).await;
+        balancer
+    }
+
+    fn launch(kind: Kind, mut command: Command, dir: TempDir, clients: SocketAddr, operators: SocketAddr) -> Balancer {
+        let log = std::fs::File::create(dir.path().join("log")).expect("a log file");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        Balancer { dir, clients, operators, child: child.expect("it is there (scripts/need haproxy nginx)"), kind }
+    }
+
+    async fn haproxy(nodes: [SocketAddr; 3]) -> Balancer {
         let dir = TempDir::new().expect("a temporary directory");
         let [clients, operators] = addresses();
         let mut command = Command::new("haproxy");
@@ -51,9 +97,7 @@ impl Balancer {
         for (n, node) in (1..).zip(nodes) {
             command.env(format!("HUBBUB_NODE{n}"), node.to_string());
         }
-        let log = std::fs::File::create(dir.path().join("log")).expect("a log file");
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        let balancer = Balancer { dir, clients, operators, child: child.expect("haproxy is there (scripts/need haproxy)") };
+        let balancer = Balancer::launch(Kind::HAProxy, command, dir, clients, operators);
         eventually("HAProxy answers its operators", SOON, || async { balancer.metrics().await.is_some() }).await;
         balancer
     }
@@ -72,25 +116,39 @@ impl Balancer {
         let read = move || ureq::get(&url).call().and_then(|mut r| r.body_mut().read_to_string()).ok();
         tokio::task::spawn_blocking(read).await.expect("no panic")
     }
-    /// Whether this node, counted from 1, is given new clients.
-    pub async fn takes(&self, node: usize) -> bool {
-        let wanted = format!("haproxy_server_status{{proxy=\"hubbub\",server=\"node{node}\",state=\"UP\"}} 1");
-        self.metrics().await.expect("HAProxy answers its operators").lines().any(|line| line == wanted)
-    }
-    /// Waits until a node is given new clients, or none.
-    pub async fn notices(&self, node: usize, up: bool) {
+    /// Waits until a node, counted from 1, is given new clients, or none; gives how many it has then. Only HAProxy looks.
+    pub async fn notices(&self, node: usize, up: bool) -> u32 {
+        let state = format!("haproxy_server_status{{proxy=\"hubbub\",server=\"node{node}\",state=\"UP\"}} {}", u8::from(up));
+        let count = format!("haproxy_server_current_sessions{{proxy=\"hubbub\",server=\"node{node}\"}} ");
         let what = format!("HAProxy notices that node {node} is {}", if up { "ready" } else { "not ready" });
-        eventually(&what, SOON, || async { self.takes(node).await == up }).await;
+        let sessions = AtomicU32::new(0);
+        eventually(&what, SOON, || async {
+            let metrics = self.metrics().await.expect("HAProxy answers its operators");
+            let counted = metrics.lines().find_map(|line| line.strip_prefix(&count)?.parse().ok());
+            sessions.store(counted.expect("HAProxy counts sessions"), Ordering::Relaxed);
+            metrics.lines().any(|line| line == state)
+        })
+        .await;
+        sessions.into_inner()
     }
+}
+
+fn deploy(file: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file)
 }
 
 impl Drop for Balancer {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        if self.kind == Kind::Nginx {
+            // SIGKILL to the first process would leave its workers behind.
+            let _ = Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &self.child.id().to_string()]).status();
+        } else {
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
         if std::thread::panicking() {
             let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            eprintln!("--- HAProxy's log\n{log}---");
+            eprintln!("--- {:?}'s log\n{log}---", self.kind);
         }
     }
 }

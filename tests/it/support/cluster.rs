@@ -3,7 +3,7 @@
 //! Users and devices are the cluster's, whatever node they talk to: all nodes sign with one key. A node's links to Redis and to the database
 //! go through a [`FaultyLink`] each; a database of several nodes is reached without one, because the driver finds all of them by itself.
 
-use super::balancer::{self, Balancer};
+use super::balancer::{self, Balancer, Kind};
 use super::cql::{self, Keyspace};
 use super::link::FaultyLink;
 use super::redis::RedisServer;
@@ -73,16 +73,18 @@ impl TestCluster {
     }
 
     /// Three nodes behind a balancer, which has taken them in.
-    pub async fn balanced(settings: impl Fn(u32, Builder) -> Builder) -> TestCluster {
+    pub async fn balanced(kind: Kind, settings: impl Fn(u32, Builder) -> Builder) -> TestCluster {
         let nodes: [_; 3] = balancer::addresses();
-        let balancer = Balancer::before(nodes).await;
+        let balancer = Balancer::before(kind, nodes).await;
         let behind = |number: u32, node: Builder| {
             let node = node.behind(balancer.url()).set("http.listen", nodes[number as usize - 1]);
-            settings(number, node.set("proxy.trusted", "127.0.0.1").set("proxy.protocol", true))
+            settings(number, node.set("proxy.trusted", "127.0.0.1").set("proxy.protocol", kind == Kind::HAProxy))
         };
         let mut cluster = TestCluster::start_with(3, behind).await;
-        for number in 1..=3 {
-            balancer.notices(number, true).await;
+        if kind == Kind::HAProxy {
+            for number in 1..=3 {
+                balancer.notices(number, true).await;
+            }
         }
         cluster.balancer = Some(balancer);
         cluster
