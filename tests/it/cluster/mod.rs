@@ -5,6 +5,7 @@
 
 mod faults;
 mod figures;
+mod keys;
 mod leaving;
 mod together;
 
