@@ -6,8 +6,8 @@
 
 use crate::actors::guardian::{Child, Guardian, GuardianMsg};
 use crate::actors::hub::{HubMsg, Parting};
-use crate::actors::node::{Hubs, NodeContext, now_ms};
-use crate::actors::peers;
+use crate::actors::node::{Hubs, NodeContext, Remembering, now_ms};
+use crate::actors::peers::{self, secrets::Own};
 use crate::actors::presence::PresenceMsg;
 use crate::actors::push_worker;
 use crate::actors::reading::in_time;
@@ -19,10 +19,12 @@ use crate::actors::telling::Telling;
 use crate::actors::unreached::{self, Unreached};
 use crate::actors::webhooks::{self, Hooked};
 use crate::auth::tokens::Tokens;
+use crate::bus::asks::Changed;
 use crate::bus::redis::RedisBus;
 use crate::bus::{Bus, InProcess, Inbox, UserEvent};
 use crate::cluster::claims::Claims;
 use crate::cluster::{Alone, NodeId, Placement};
+use crate::config::keys::{self, SigningKey};
 use crate::config::{Config, secrets};
 use crate::error::{ApiError, Code};
 use crate::http::cluster::ClusterStatus;
@@ -113,6 +115,16 @@ fn pushes(config: &Config, store: Arc<dyn Store>, outbound: Arc<Outbound>) -> Re
     pushes.map(Arc::new).map_err(|e| NodeError::Config(e.to_string()))
 }
 
+/// Tells the other nodes, if there are any, what they may know of this one's secrets.
+fn tell_secrets(node: &NodeContext, ring: &[SigningKey]) -> Result<(), NodeError> {
+    let Some(peers) = node.router.peers() else { return Ok(()) };
+    let secret = || secrets::further(&node.config.storage.data_dir, secrets::GATEWAY_FILE).map_err(|e| NodeError::Config(e.to_string()));
+    let gateway = if node.pushes.has_gateway() { Some(keys::print(secret()?.expose())) } else { None };
+    let own = Own { ring: Own::of_ring(ring), vapid: keys::print(node.pushes.vapid.public()), gateway };
+    peers.secrets_are(node, |was| *was = own);
+    Ok(())
+}
+
 /// As many descriptors as the system allows: each socket is one.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -133,11 +145,13 @@ async fn live(
     let filter = filter::of(&config).map_err(NodeError::Config)?;
     let joined = Joined::of(&config, store.shards())?;
     let node = start_actors(config.clone(), store.clone(), outside.clone(), filter, joined.as_ref()).await?;
+    tell_secrets(&node, &secrets.signing)?;
     let port = Arc::new(Port { node: node.clone(), joined: joined.clone() });
     let admin_token = secrets.admin_token.expose().into();
     let tokens = Tokens::of(&secrets.signing, &config.auth).map_err(|e| NodeError::Config(e.to_string()))?;
     let api = Api::new(config.clone(), store.clone(), outside, port, tokens, admin_token).map_err(|e| NodeError::Config(e.to_string()))?;
     let api = web::Data::new(api);
+    node.remembering.listen(api.clone().into_inner().forgetting());
     let gate = Arc::new(TokenGate { api: api.clone().into_inner() });
     let doors = web::Data::new(Doors::new(node.clone(), gate));
 
@@ -149,7 +163,6 @@ async fn live(
     let (admin, admin_address) = crate::http::admin::start(&config.admin, api.clone()).map_err(failed("admin.listen"))?;
     actix::spawn(crate::http::deletion::work(api.clone().into_inner()));
     let server = crate::http::server::start(&config, listener, tls.clone(), api.clone(), doors.clone()).map_err(failed("http.listen"))?;
-    actix::spawn(crate::http::idempotency::sweep_for_ever(store.clone()));
     let (server_handle, admin_handle) = (server.handle(), admin.handle());
     actix::spawn(async move {
         let _ = server.await;
@@ -261,9 +274,11 @@ async fn start_actors(
         draining: AtomicBool::new(false),
         filter,
         sessions: AtomicU64::new(0),
+        remembering: Remembering::default(),
         config: config.clone(),
         store: store.clone(),
     });
+    node.tell_of_changes();
     let inbox = peers::join(&node, joined.map(|joined| joined.shared.clone()));
     if let Some(joined) = joined {
         // Who does not have the lease of its number yet must neither be heard nor hear: another process may be that node.
@@ -407,7 +422,8 @@ impl NodePort for Port {
     }
     fn status(&self) -> NodeStatus {
         // What the store says of itself is read by who asks for health, each in the words meant for them.
-        let warnings = self.joined.as_ref().map(|joined| joined.warnings()).unwrap_or_default();
+        let mut warnings = self.joined.as_ref().map(|joined| joined.warnings()).unwrap_or_default();
+        warnings.extend(self.node.router.peers().map(|peers| peers.secrets_warnings()).unwrap_or_default());
         NodeStatus { draining: self.node.draining.load(Ordering::Relaxed), ready: Ok(()), warnings }
     }
     fn cluster(&self) -> Option<ClusterStatus> {
@@ -418,6 +434,20 @@ impl NodePort for Port {
             Some(peers) if node != self.node.placement.me().0 => peers.send_away(&self.node, NodeId(node)),
             _ => self.node.leave.notify_one(),
         }
+    }
+    fn owns(&self, user: UserId) -> bool {
+        self.node.router.owns(self.node.router.shard_of_user(user))
+    }
+    fn ring_is(&self, ring: &[SigningKey]) {
+        if let Some(peers) = self.node.router.peers() {
+            peers.secrets_are(&self.node, |own| own.ring = Own::of_ring(ring));
+        }
+    }
+    fn lack_key(&self, print: u64) -> Vec<u32> {
+        self.node.router.peers().map_or_else(Vec::new, |peers| peers.lack_key(print).into_iter().map(|node| node.0).collect())
+    }
+    fn changed(&self, changed: Changed) {
+        self.node.changed(changed);
     }
     fn fault(&self, actor: &str, id: u64) -> bool {
         match actor {

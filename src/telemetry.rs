@@ -191,6 +191,7 @@ metrics! {
     bus_waiting_bytes: Gauge = Gauge::default(), "Bytes that wait for other nodes now";
     bus_round_trip_seconds: Histogram = seconds(), "Time from publishing a word to oneself to Redis' answer, once a second";
     cluster_nodes: Gauge = Gauge::default(), "Nodes of the cluster that are there, this one included";
+    cluster_secrets_differ: Gauge = Gauge::default(), "Nodes whose secrets are not this one's, so that tokens or pushes of one are refused by the other";
     cluster_lease_renewals_total: Labeled = Labeled::new("result", RENEWALS.iter().copied()), "Attempts to renew this node's lease";
     cluster_lease_gap_seconds: Histogram = gaps(), "Time between two renewals of this node's lease that Redis took";
     cluster_leases_ended_total: Counter = Counter::default(), "Leases of other nodes that were found ended, whether they came back or not";

@@ -6,6 +6,7 @@ use super::router::Router;
 use super::screening::Filter;
 use super::sequencer::IdSource;
 use super::unreached::Unreached;
+use crate::bus::asks::Changed;
 use crate::bus::{Bus, Envelope};
 use crate::cluster::claims::Claims;
 use crate::cluster::{NodeId, Placement};
@@ -18,7 +19,7 @@ use crate::webhooks::Webhooks;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// See the module.
 pub struct NodeContext {
@@ -56,6 +57,22 @@ pub struct NodeContext {
     pub filter: Option<Arc<dyn Filter>>,
     /// Gives sessions their numbers.
     pub sessions: AtomicU64,
+    /// Who remembers something of the store that others may change.
+    pub remembering: Remembering,
+}
+
+/// Who is told that something is another now. Must neither block nor wait.
+type Forget = Box<dyn Fn(Changed) + Send + Sync>;
+
+/// Those who remember something of the store beside `pushes` and `webhooks`.
+#[derive(Default)]
+pub struct Remembering(RwLock<Vec<Forget>>);
+
+impl Remembering {
+    /// One more.
+    pub fn listen(&self, forget: impl Fn(Changed) + Send + Sync + 'static) {
+        self.0.write().push(Box::new(forget));
+    }
 }
 
 impl NodeContext {
@@ -65,6 +82,40 @@ impl NodeContext {
             self.hubs.dispatch(envelope);
         } else {
             self.bus.send(to, envelope);
+        }
+    }
+
+    /// Has what is changed here told to the other nodes.
+    pub fn tell_of_changes(self: &Arc<Self>) {
+        let (of_users, of_rooms) = (Arc::downgrade(self), Arc::downgrade(self));
+        let tell = |node: &Weak<NodeContext>, changed| {
+            if let Some(node) = node.upgrade() {
+                node.changed(changed);
+            }
+        };
+        self.pushes.subscriptions.told_to(move |user| tell(&of_users, Changed::Subscriptions(user)));
+        self.pushes.levels.told_to(move |room| tell(&of_rooms, Changed::Levels(room)));
+    }
+
+    /// Something was changed, here or at another node: what is remembered of it is forgotten.
+    pub fn forget(&self, changed: Changed) {
+        match changed {
+            Changed::Subscriptions(user) => self.pushes.subscriptions.forget(Some(user)),
+            Changed::Levels(room) => self.pushes.levels.forget_eager(Some(room)),
+            Changed::Anything => {
+                self.pushes.subscriptions.forget(None);
+                self.pushes.levels.forget_eager(None);
+            }
+            Changed::ApiKey(_) | Changed::Deletions => {}
+        }
+        self.remembering.0.read().iter().for_each(|forget| forget(changed));
+    }
+
+    /// Something was changed here: the other nodes are told.
+    pub fn changed(&self, changed: Changed) {
+        match self.router.peers() {
+            Some(peers) => peers.changed_here(self, changed),
+            None => self.forget(changed),
         }
     }
 }

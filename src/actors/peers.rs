@@ -10,9 +10,8 @@
 use super::guardian::GuardianMsg;
 use super::node::NodeContext;
 use super::presence::PresenceMsg;
-use super::room::RoomMsg;
-use super::router::{Reply, lost};
-use crate::bus::asks::{self, Elsewhere, Question, Said, ToPresence, Word};
+use super::router::lost;
+use crate::bus::asks::{self, Changed, Elsewhere, Question, Said, ToPresence, Word};
 use crate::bus::{Arrival, Envelope, Inbox};
 use crate::cluster::claims::Told;
 use crate::cluster::membership::Change;
@@ -32,8 +31,11 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
+mod asking;
 mod handing;
+mod line;
 mod minding;
+pub mod secrets;
 mod serving;
 #[cfg(test)]
 mod tests;
@@ -50,6 +52,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const CHUNK: usize = 1_000;
 /// A shard counts as just gained for this long: what nodes announce to its new owner may still be on its way.
 const GAINED: Duration = Duration::from_secs(10);
+
+pub use asking::Here;
+use asking::Lines;
+use line::Refused;
+use secrets::Secrets;
 
 /// What is done with an answer. Called on any thread: passes on and returns.
 pub type Then = Box<dyn FnOnce(Result<Said, ApiError>) + Send>;
@@ -83,6 +90,10 @@ pub struct Peers {
     placing: Mutex<()>,
     handing: handing::Handing,
     woken: Notify,
+    lines: Lines,
+    secrets: Secrets,
+    /// What this node refused others.
+    refused: Mutex<Refused>,
 }
 
 fn unavailable() -> ApiError {
@@ -188,6 +199,9 @@ impl Peers {
             placing: Mutex::default(),
             handing: handing::Handing::default(),
             woken: Notify::new(),
+            lines: Lines::new(me, node.store.shards()),
+            refused: Mutex::default(),
+            secrets: Secrets::default(),
         }
     }
 
@@ -361,61 +375,6 @@ impl Peers {
         over.into_iter().for_each(|open| (open.then)(Err(unavailable())));
     }
 
-    /// Asks the owner of a shard, whoever that is, this node too; looks for it `tries` times. `surely`: also when nothing was answered.
-    fn ask_owner(self: &Arc<Self>, shard: Shard, question: Question, surely: bool, tries: u32, then: Then) {
-        let Some(node) = self.node.upgrade() else { return then(Err(lost())) };
-        let owner = self.owner(&node, shard);
-        let (peers, again) = (self.clone(), question.clone());
-        let then: Then = Box::new(move |said| match said {
-            Ok(Said::Elsewhere(_)) if tries == 0 => then(Err(unavailable())),
-            Ok(Said::Elsewhere(_)) => peers.look_again(owner, shard, again, surely, tries - 1, then),
-            Err(_) if surely && tries > 0 => peers.look_again(owner, shard, again, surely, tries - 1, then),
-            said => then(said),
-        });
-        if owner == self.me() {
-            serving::serve(&node, self, owner, question, Box::new(move |said| then(Ok(said))));
-        } else {
-            self.ask(&node, owner, asks::encode(&question), then);
-        }
-    }
-
-    fn look_again(self: Arc<Self>, was: NodeId, shard: Shard, question: Question, surely: bool, tries: u32, then: Then) {
-        if self.shared.owner(shard) != was {
-            return self.ask_owner(shard, question, surely, tries, then);
-        }
-        let runtime = self.runtime.clone();
-        runtime.spawn(async move {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            self.ask_owner(shard, question, surely, tries, then);
-        });
-    }
-
-    /// A message for a room that another node owns.
-    pub fn to_room(self: &Arc<Self>, shard: Shard, room: RoomId, msg: RoomMsg) {
-        let (question, reply): (Question, Reply) = match msg {
-            RoomMsg::Ask(ask) => (Question::request(ask.caller, &ask.request, ask.only_at), ask.reply),
-            RoomMsg::Create { by, create, reply } => (Question::Create { room, by, create: *create }, reply),
-            RoomMsg::Admit { user, link, reply } => (Question::Admit { room, user, by: link.by, role: link.role }, reply),
-            RoomMsg::Settle(reply) => {
-                let then: Then = Box::new(move |_| {
-                    let _ = reply.send(());
-                });
-                return self.ask_owner(shard, Question::Settle { room }, false, 1, then);
-            }
-            RoomMsg::Verdict { .. } => return msg.refuse(lost()),
-            // Its owner sees to that.
-            RoomMsg::Wake | RoomMsg::Stop | RoomMsg::StepDown(_) | RoomMsg::Panic => return,
-        };
-        let then: Then = Box::new(move |said| {
-            reply.send(match said {
-                Ok(Said::Done(answer)) => Ok(answer),
-                Ok(Said::Failed(error)) | Err(error) => Err(error),
-                Ok(_) => Err(lost()),
-            });
-        });
-        self.ask_owner(shard, question, false, TRIES, then);
-    }
-
     /// A message for a presence that another node owns.
     pub fn to_presence(self: &Arc<Self>, node: &NodeContext, owner: NodeId, shard: Shard, user: UserId, msg: PresenceMsg) {
         let sure = |what| self.ask_owner(shard, Question::Presence { user, what }, true, TRIES, Box::new(|_| {}));
@@ -517,6 +476,8 @@ impl Peers {
     /// A node's process is gone, and its interest and sessions with it.
     fn gone(&self, node: &NodeContext, gone: NodeId) {
         self.give_up(gone);
+        self.refused.lock().forget(gone);
+        self.secrets.gone(gone);
         for guardian in node.router.guardians() {
             guardian.addr.do_send(GuardianMsg::NodeGone(gone));
         }
@@ -568,6 +529,22 @@ impl Peers {
     /// The webhooks were changed here.
     pub fn webhooks_changed(&self, node: &NodeContext) {
         self.broadcast(node, &Word::Webhooks);
+    }
+
+    /// Something that nodes remember was changed here.
+    pub fn changed_here(&self, node: &NodeContext, changed: Changed) {
+        node.forget(changed);
+        self.broadcast(node, &Word::Changed(changed));
+    }
+
+    /// Reads the webhooks again that another node may have changed.
+    fn read_webhooks(&self, node: &Arc<NodeContext>) {
+        let node = node.clone();
+        self.runtime.spawn(async move {
+            if let Err(error) = node.webhooks.load().await {
+                tracing::warn!(%error, "webhooks that another node changed could not be read");
+            }
+        });
     }
 
     /// Tells a node the heads of rooms that it follows.

@@ -145,6 +145,8 @@ pub struct Presence {
     status: String,
     last_seen: u64,
     timer: Option<SpawnHandle>,
+    /// It is noted now and then that the user is connected.
+    noting: Option<SpawnHandle>,
     known: bool,
     /// Asked for before the row was read.
     early: Vec<oneshot::Sender<PresencePush>>,
@@ -171,6 +173,7 @@ impl Presence {
             status: String::new(),
             last_seen: 0,
             timer: None,
+            noting: None,
             known: false,
             early: Vec::new(),
         }
@@ -186,17 +189,43 @@ impl Presence {
             match effect {
                 Effect::SetLastSeen(at) => {
                     self.last_seen = at;
-                    let (node, user) = (self.local.node.clone(), self.user);
-                    actix::spawn(async move {
-                        if let Err(error) = super::reading::in_time(node.store.seen(user, at)).await {
-                            tracing::warn!(%error, "last seen was not stored");
-                        }
-                    });
+                    self.store_seen(at);
                 }
                 Effect::Announce(_) => self.announce(),
             }
         }
+        self.note_seen(ctx);
         self.arm(ctx);
+    }
+
+    fn store_seen(&self, at: u64) {
+        let (node, user) = (self.local.node.clone(), self.user);
+        actix::spawn(async move {
+            if let Err(error) = super::reading::in_time(node.store.seen(user, at)).await {
+                tracing::warn!(%error, "last seen was not stored");
+            }
+        });
+    }
+
+    /// Whoever keeps this presence may die together with the user's sessions, and then nobody knows when they were there last. So that is noted
+    /// while they are: not at once and not for all users at one time, since many come back together when a node goes.
+    fn note_seen(&mut self, ctx: &mut Context<Self>) {
+        match (self.hubs.is_empty(), self.noting) {
+            (false, None) => {
+                let every = self.local.node.config.presence.seen_every_ms;
+                let first = Duration::from_millis(rand::random_range(every / 2..=every));
+                self.noting = Some(ctx.run_later(first, |me, ctx| {
+                    me.noting = None;
+                    me.store_seen(now_ms());
+                    me.note_seen(ctx);
+                }));
+            }
+            (true, Some(noting)) => {
+                ctx.cancel_future(noting);
+                self.noting = None;
+            }
+            (false, Some(_)) | (true, None) => {}
+        }
     }
 
     /// Tells the webhooks, and every hub that has watchers. Hubs of other nodes are reached through their node.

@@ -7,7 +7,7 @@
 
 use super::guardian::{Child, Guardian, GuardianMsg};
 use super::node::NodeContext;
-use super::peers::{Joined, Peers};
+use super::peers::{Here, Joined, Peers};
 use super::presence::PresenceMsg;
 use super::room::RoomMsg;
 use crate::bus::Envelope;
@@ -44,33 +44,65 @@ enum To {
 }
 
 /// Answers exactly once. See the module.
-pub struct Reply(To);
+pub struct Reply {
+    to: To,
+    /// Where there are other nodes, and this one has taken the request in as the room's owner.
+    here: Option<Here>,
+    place: Place,
+}
+
+/// Where a request came from, among those of its room.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// Its order in this node's line, if it comes from there.
+    pub order: Option<u64>,
+    /// The other nodes at which it waits for its answer.
+    pub through: Vec<NodeId>,
+}
 
 impl Reply {
     /// To an actor.
     pub fn to(recipient: Recipient<Answered>, key: u64) -> Reply {
-        Reply(To::Actor(recipient, key))
+        To::Actor(recipient, key).into()
     }
     /// To a task.
     pub fn task() -> (Reply, oneshot::Receiver<Result<Answer, ApiError>>) {
         let (tx, rx) = oneshot::channel();
-        (Reply(To::Task(tx)), rx)
+        (To::Task(tx).into(), rx)
     }
     /// To whoever takes it; called on any thread, and must not wait.
     pub fn then(call: impl FnOnce(Result<Answer, ApiError>) + Send + 'static) -> Reply {
-        Reply(To::Call(Box::new(call)))
+        To::Call(Box::new(call)).into()
+    }
+    /// The same for a request that comes from there.
+    pub fn placed(mut self, place: Place) -> Reply {
+        self.place = place;
+        self
+    }
+    /// The order in which this node has taken the request in as the room's owner; none: it has not.
+    pub fn taken_in(&self) -> Option<u64> {
+        self.here.as_ref().map(|here| here.order)
+    }
+    /// See [`Place::through`].
+    pub fn through(&self) -> &[NodeId] {
+        &self.place.through
     }
     /// Answers.
     pub fn send(mut self, result: Result<Answer, ApiError>) {
         self.give(result);
     }
     fn give(&mut self, result: Result<Answer, ApiError>) {
-        match std::mem::replace(&mut self.0, To::Nobody) {
+        match std::mem::replace(&mut self.to, To::Nobody) {
             To::Actor(recipient, key) => recipient.do_send(Answered { key, result }),
             To::Task(sender) => drop(sender.send(result)),
             To::Call(call) => call(result),
             To::Nobody => {}
         }
+    }
+}
+impl From<To> for Reply {
+    fn from(to: To) -> Reply {
+        Reply { to, here: None, place: Place::default() }
     }
 }
 impl Drop for Reply {
@@ -172,12 +204,25 @@ impl Router {
     pub fn to_room(&self, room: RoomId, msg: RoomMsg) {
         match self.elsewhere(self.shard(room)) {
             Some((peers, ..)) => peers.to_room(self.shard(room), room, msg),
+            None => self.in_turn(room, msg),
+        }
+    }
+    /// Sends to a room of this node, behind what this node has sent to its former owner.
+    pub fn in_turn(&self, room: RoomId, msg: RoomMsg) {
+        match self.peers.get().filter(|peers| matches!(msg, RoomMsg::Ask(_)) && peers.has_line(room)) {
+            Some(peers) => peers.to_room(self.shard(room), room, msg),
             None => self.to_room_here(room, msg),
         }
     }
     /// Sends to a room of this node.
-    pub fn to_room_here(&self, room: RoomId, msg: RoomMsg) {
-        let Some((_, guardian)) = self.guardian(self.shard(room)) else { return };
+    pub fn to_room_here(&self, room: RoomId, mut msg: RoomMsg) {
+        let shard = self.shard(room);
+        let Some((_, guardian)) = self.guardian(shard) else { return };
+        if let (Some(peers), RoomMsg::Ask(ask)) = (self.peers.get(), &mut msg)
+            && ask.reply.here.is_none()
+        {
+            ask.reply.here = Here::new(peers.clone(), shard, ask.reply.place.order);
+        }
         if guardian.waiting.load(Ordering::Relaxed) > WAITING_MAX {
             msg.refuse(ApiError::new(Code::Busy, "too much is waiting; try again in a moment"));
             return;

@@ -73,9 +73,10 @@ pub async fn lock(store: &dyn Store, user: UserId) -> Result<(), ApiError> {
     .await
 }
 
-/// Deletions that were begun and are not done, at most so many.
-pub async fn pending(store: &dyn Store, limit: usize) -> Result<Vec<UserId>, ApiError> {
-    let rows = store.records(Table::Account, BEGUN.as_bytes(), None, limit).await.map_err(failed)?;
+/// Deletions that were begun and are not done, at most so many, those after a user.
+pub async fn pending(store: &dyn Store, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, ApiError> {
+    let after = after.map(|user| user.0.to_be_bytes());
+    let rows = store.records(Table::Account, BEGUN.as_bytes(), after.as_ref().map(|key| &key[..]), limit).await.map_err(failed)?;
     Ok(rows.into_iter().filter_map(|(key, _)| Some(UserId(u64::from_be_bytes(key.try_into().ok()?)))).collect())
 }
 
@@ -170,7 +171,7 @@ mod tests {
         let link = links.issue(&row, Purpose::ResetPassword, 60_000, 1).await.unwrap();
 
         begin(&*store, row.user, 5).await.unwrap();
-        assert_eq!(pending(&*store, 10).await.unwrap(), [UserId(1)]);
+        assert_eq!(pending(&*store, None, 10).await.unwrap(), [UserId(1)]);
         let locked = store.user(row.user).await.unwrap().unwrap();
         assert!(locked.disabled && locked.password.is_empty() && locked.tokens_after > 0);
         assert_eq!(accounts.set_disabled("alice", false).await.unwrap_err().code, Code::Conflict, "there is no way back");
@@ -181,7 +182,7 @@ mod tests {
             records(&store, row.user).await.unwrap();
             finish(&*store, row.user).await.unwrap();
         }
-        assert!(pending(&*store, 10).await.unwrap().is_empty());
+        assert!(pending(&*store, None, 10).await.unwrap().is_empty());
         let left = store.user(row.user).await.unwrap().unwrap();
         assert_eq!((left.name.as_str(), left.disabled), ("deleted:1", true));
         assert!(store.records(Table::Account, &1u64.to_be_bytes(), None, 10).await.unwrap().is_empty());

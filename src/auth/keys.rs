@@ -2,7 +2,7 @@
 //!
 //! A key has scopes, and may be bound to one user, as whom alone it acts then. What each request needs is said in one table (`http::scopes`).
 //! The secret is 256 random bits, so that one SHA-256 of it is as good as any slower hash. Keys that were looked up are
-//! remembered for [`REMEMBERED`]: a revocation counts at once on the node that carried it out, and so much later on others.
+//! remembered for [`REMEMBERED`]: a revocation counts at once on the node that carried it out and on those that hear of it, and so much later on others.
 //! **Bounds**: [`KEYS_MAX`] keys.
 
 use super::failed;
@@ -14,8 +14,8 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Keys at most.
@@ -95,6 +95,7 @@ pub struct Keys {
     remembered: RwLock<HashMap<u64, (Arc<Key>, Instant)>>,
     /// Keys revoked here so far: what was read before the last one is not remembered after it.
     revoked: AtomicU64,
+    tell: OnceLock<Box<dyn Fn(u64) + Send + Sync>>,
 }
 
 fn unknown() -> ApiError {
@@ -115,7 +116,22 @@ fn place(id: u64) -> [u8; 8] {
 impl Keys {
     /// Over a store.
     pub fn new(records: Arc<dyn Records>) -> Keys {
-        Keys { records, remembered: RwLock::default(), revoked: AtomicU64::new(0) }
+        Keys { records, remembered: RwLock::default(), revoked: AtomicU64::new(0), tell: OnceLock::new() }
+    }
+
+    /// Who tells other nodes that a key was revoked here; set once. Must not block.
+    pub fn told_to(&self, tell: impl Fn(u64) + Send + Sync + 'static) {
+        let _ = self.tell.set(Box::new(tell));
+    }
+
+    /// A key, or any, may have been revoked.
+    pub fn forget(&self, id: Option<u64>) {
+        let mut remembered = self.remembered.write();
+        self.revoked.fetch_add(1, Ordering::Relaxed);
+        match id {
+            Some(id) => drop(remembered.remove(&id)),
+            None => remembered.clear(),
+        }
     }
 
     /// Makes a key under a fresh id. Its text is given this once.
@@ -159,10 +175,10 @@ impl Keys {
         let none = || ApiError::new(Code::NotFound, "no such API key");
         let row = self.records.record(Table::ApiKey, b"", &place(id)).await.map_err(failed)?.ok_or_else(none)?;
         let gone = self.records.replace_record(Table::ApiKey, b"", &place(id), Some(row.clone()), None).await.map_err(failed)?;
-        let mut remembered = self.remembered.write();
-        self.revoked.fetch_add(1, Ordering::Relaxed);
-        remembered.remove(&id);
-        drop(remembered);
+        self.forget(Some(id));
+        if let Some(tell) = self.tell.get() {
+            tell(id);
+        }
         if gone { decode(&row).map_err(failed) } else { Err(none()) }
     }
 

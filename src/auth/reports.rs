@@ -12,9 +12,11 @@ use crate::error::{ApiError, Code};
 use crate::protocol::ids::{Millis, RoomId, Seq, UserId};
 use crate::storage::records::{self, Table};
 use crate::storage::{self, Store};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Bytes of a reported text that are kept.
 const TEXT_BYTES_MAX: usize = 4_096;
@@ -23,7 +25,7 @@ const READ_MAX: usize = 201;
 /// Reports that one step of a sweep reads.
 const SWEEP_PAGE: usize = 512;
 /// When to try again while the queue is full.
-const FULL_AGAIN: std::time::Duration = std::time::Duration::from_secs(60);
+const FULL_AGAIN: Duration = Duration::from_secs(60);
 
 /// Where a report is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -118,6 +120,8 @@ pub struct Reports {
     config: config::Moderation,
     /// Open ones, as counted last, and what came since.
     open: AtomicUsize,
+    /// When that was.
+    counted: Mutex<Option<Instant>>,
 }
 
 /// The first bytes of a text, whole characters.
@@ -138,7 +142,7 @@ fn is_same(a: &Report, b: &Report) -> bool {
 impl Reports {
     /// Over a store.
     pub fn new(store: Arc<dyn Store>, config: &config::Moderation) -> Reports {
-        Reports { store, config: config.clone(), open: AtomicUsize::new(0) }
+        Reports { store, config: config.clone(), open: AtomicUsize::new(0), counted: Mutex::default() }
     }
 
     /// Puts a report into the queue. The same one again changes nothing, wherever it is by now.
@@ -149,7 +153,7 @@ impl Reports {
             Err(e) if e.code == Code::NotFound => {}
             Err(e) => return Err(e),
         }
-        if self.open.load(Ordering::Relaxed) >= self.config.reports_open_max {
+        if self.is_full().await? {
             return Err(ApiError::after(Code::Busy, "too many reports wait for a moderator", FULL_AGAIN));
         }
         let value = Some(records::encode(report));
@@ -202,8 +206,18 @@ impl Reports {
         Ok(())
     }
 
-    /// Counts the open reports, and removes resolved ones that are older than is kept, a bounded number at once; how many.
-    pub async fn sweep(&self, now: Millis) -> storage::Result<usize> {
+    /// Whether as many reports wait as may. Others may have been made and resolved at other nodes: before it says so it counts, now and then.
+    async fn is_full(&self) -> Result<bool, ApiError> {
+        let full = || self.open.load(Ordering::Relaxed) >= self.config.reports_open_max;
+        if full() && self.counted.lock().is_none_or(|at| at.elapsed() > FULL_AGAIN) {
+            self.count().await.map_err(failed)?;
+        }
+        Ok(full())
+    }
+
+    /// Counts the open reports.
+    pub async fn count(&self) -> storage::Result<()> {
+        *self.counted.lock() = Some(Instant::now());
         let mut open = 0;
         let mut after: Option<Vec<u8>> = None;
         while open < self.config.reports_open_max {
@@ -213,6 +227,11 @@ impl Reports {
             open += page.len();
         }
         self.open.store(open, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes resolved reports that are older than is kept, a bounded number at once; how many.
+    pub async fn sweep(&self, now: Millis) -> storage::Result<usize> {
         let oldest = now.saturating_sub(self.config.reports_kept_days * 86_400_000);
         let page = self.store.records(Table::Report, State::Resolved.partition(), None, SWEEP_PAGE).await?;
         let mut removed = 0;
@@ -264,9 +283,24 @@ mod tests {
 
         reports.file(&report(9)).await.unwrap();
         let again = Reports::new(store, &config);
+        again.count().await.unwrap();
         assert_eq!(again.sweep(100 + 86_400_000).await.unwrap(), 0);
         assert_eq!(again.file(&report(10)).await.unwrap_err().code, Code::Busy, "counted after a restart");
         assert_eq!(again.sweep(101 + 86_400_000).await.unwrap(), 1);
         assert_eq!(again.get(7).await.unwrap_err().code, Code::NotFound);
+    }
+
+    #[tokio::test]
+    async fn what_was_resolved_at_another_node_makes_room_for_further_reports() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(dir.path(), Default::default()).unwrap();
+        let config = config::Moderation { reports_open_max: 2, ..Default::default() };
+        let (here, there) = (Reports::new(store.clone(), &config), Reports::new(store, &config));
+        for id in [7, 8] {
+            here.file(&report(id)).await.unwrap();
+            there.decide(report(id), decision(Action::None, 100)).await.unwrap();
+            there.done(id).await.unwrap();
+        }
+        here.file(&report(9)).await.unwrap();
     }
 }

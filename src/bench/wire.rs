@@ -6,7 +6,7 @@
 
 use crate::client::ClientError;
 use crate::protocol::codec::{self, Format};
-use crate::protocol::ids::{ClientId, RoomId, Seq};
+use crate::protocol::ids::{RoomId, Seq};
 use crate::protocol::ops::{Auth, Push, Request, Resume, Send};
 
 /// Every text begins with this and eight hex digits: its number in its room.
@@ -155,18 +155,8 @@ impl Dialect {
         let text = text(n, size);
         match self {
             Dialect::Hubbub => {
-                let send = Send {
-                    room: seat.room,
-                    cid: ClientId::fresh(),
-                    since,
-                    text,
-                    reply_to: None,
-                    thread: None,
-                    mentions: Vec::new(),
-                    attachments: Vec::new(),
-                    data: None,
-                };
-                frame(out, BINARY, &codec::encode_request(Format::Msgpack, REF_SEND + u64::from(n), &Request::Send(send)));
+                let send = Request::Send(Send::text(seat.room, since, text));
+                frame(out, BINARY, &codec::encode_request(Format::Msgpack, REF_SEND + u64::from(n), &send));
             }
             Dialect::Bare => frame(out, TEXT, format!("S {n} {text}").as_bytes()),
         }

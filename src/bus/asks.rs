@@ -78,6 +78,12 @@ pub enum Question {
         /// Only if this is the room's head.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         only_at: Option<Seq>,
+        /// Grows at the node that asks with every request to this room that was refused: what was sent before it knew must be refused too.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        round: Option<u64>,
+        /// The nodes, before the one that asks, at which the same request waits for an answer: there it must not wait for itself.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        through: Vec<u32>,
     },
     /// Creates a room.
     Create {
@@ -153,7 +159,15 @@ impl Question {
     /// A user's request as a question.
     pub fn request(caller: Caller, request: &Request, only_at: Option<Seq>) -> Question {
         let frame = codec::encode_request(Format::Msgpack, 1, request);
-        Question::Request { user: caller.user, device: caller.device, frame, only_at }
+        Question::Request { user: caller.user, device: caller.device, frame, only_at, round: None, through: Vec::new() }
+    }
+
+    /// The same as it is sent in this round, having come through these nodes; only requests are.
+    pub fn in_line(mut self, now: u64, came: Vec<u32>) -> Question {
+        if let Question::Request { round, through, .. } = &mut self {
+            (*round, *through) = (Some(now), came);
+        }
+        self
     }
 }
 
@@ -241,7 +255,7 @@ pub enum Said {
     Presences(Vec<PresencePush>),
     /// To [`Question::Online`].
     Users(Vec<UserId>),
-    /// Nothing was done: these shards are another's.
+    /// Nothing was done: these shards are another's. None are named when only what was refused before stands in the way.
     Elsewhere(Vec<Elsewhere>),
 }
 
@@ -308,6 +322,10 @@ pub enum Word {
     Again,
     /// The webhooks are others now: to be read again.
     Webhooks,
+    /// What others may know of the secrets of the node that tells.
+    Secrets(Prints),
+    /// Something that nodes remember of the store is another now.
+    Changed(Changed),
     /// Pushes of a shard are due then.
     Due {
         /// The shard.
@@ -326,6 +344,36 @@ pub enum Word {
     },
     /// An operator wants the other to hand its shards over and end.
     Leave,
+}
+
+/// Fingerprints of a node's secrets, see [`crate::config::keys::print`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prints {
+    /// Of the key that it signs access tokens with.
+    pub signs: u64,
+    /// Of the keys that it accepts tokens from.
+    pub accepts: Vec<u64>,
+    /// Of the key that push services know it by.
+    pub vapid: u64,
+    /// Of what it signs for the push gateway with, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<u64>,
+}
+
+/// See [`Word::Changed`]. Whoever does not hear of it finds out when what it remembers is too old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Changed {
+    /// The push subscriptions of a user.
+    Subscriptions(UserId),
+    /// Who wants to be told of everything in a channel.
+    Levels(RoomId),
+    /// An API key was revoked.
+    ApiKey(u64),
+    /// There is an account to be deleted.
+    Deletions,
+    /// Words were lost: it may be anything.
+    Anything,
 }
 
 /// Writes a body.
@@ -367,6 +415,7 @@ mod tests {
         let presence = |what| Question::Presence { user: ANN, what };
         vec![
             Question::request(caller, &Request::Typing(Typing { room: ROOM, on: true }), Some(3)),
+            Question::request(caller, &Request::Typing(Typing { room: ROOM, on: true }), None).in_line(6, vec![2]),
             Question::Create { room: ROOM, by: ANN, create },
             Question::Admit { room: ROOM, user: UserId(8), by: ANN, role: Role::Member },
             Question::Attach { user: ANN, rooms: vec![ROOM, RoomId(u64::MAX >> 1)], follow: true },
@@ -421,6 +470,12 @@ mod tests {
             Word::Owns { shards: vec![(11, 3)], among: None },
             Word::Owns { shards: vec![(11, 3)], among: Some((0, 1_000)) },
             Word::Leave,
+            Word::Secrets(Prints { signs: 1, accepts: vec![1, u64::MAX], vapid: 3, gateway: Some(4) }),
+            Word::Changed(Changed::Subscriptions(ANN)),
+            Word::Changed(Changed::Levels(ROOM)),
+            Word::Changed(Changed::ApiKey(99)),
+            Word::Changed(Changed::Deletions),
+            Word::Changed(Changed::Anything),
         ]
     }
 

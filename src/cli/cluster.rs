@@ -2,7 +2,7 @@
 
 use super::operator::Operator;
 use super::{ConfigArgs, Done, Failure, print, print_json};
-use crate::http::cluster::ClusterStatus;
+use crate::http::cluster::{ClusterStatus, NodeSeen};
 use serde_json::json;
 
 /// Arguments of `hubbub cluster`.
@@ -52,9 +52,10 @@ fn server(config: ConfigArgs) -> Result<Operator, Failure> {
 fn shown(status: &ClusterStatus) -> String {
     let mut lines =
         vec![format!("cluster {}, seen by node {}; {} shards, {} owned here", status.name, status.node, status.shards, status.owned)];
-    lines.push("node\tstanding\tweight\tshould own\tsaid to own".into());
+    lines.push("node\tstanding\tweight\tshould own\tsaid to own\tsecrets".into());
     for node in &status.nodes {
-        lines.push(format!("{}\t{}\t{}\t{}\t{}", node.node, node.standing, node.weight, node.should_own, node.said_to_own));
+        let NodeSeen { node, standing, weight, should_own, said_to_own, secrets } = node;
+        lines.push(format!("{node}\t{standing}\t{weight}\t{should_own}\t{said_to_own}\t{secrets}"));
     }
     let links = &status.links;
     let yes = |yes| if yes { "yes" } else { "NO" };

@@ -1,13 +1,15 @@
-//! `hubbub keys list|rotate`: the keys that sign access tokens, through the running server or in its data directory.
+//! `hubbub keys list|prepare|reload|rotate`: the keys that sign access tokens, through the running server or in its data directory.
 
 use super::direct::Direct;
 use super::operator::Operator;
 use super::{ConfigArgs, Done, Failure, print, print_json, token};
 use crate::auth::now;
 use crate::config::keys::{self, SigningKey};
-use crate::http::keys::KEEP_S;
+use crate::config::{Config, secrets};
+use crate::http::keys::{KEEP_S, PREPARE_FIRST};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `hubbub keys`.
 #[derive(clap::Args)]
@@ -23,11 +25,24 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Make a new key that signs from now on. Nobody is signed out, unless --keep is short.
+    /// Make a key that is accepted from now on and does not sign yet: the first step of a rotation in a cluster
+    Prepare {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Have the running server read the keys again that were copied here from another node
+    Reload {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Make a new key, or the one that was prepared, the one that signs. Nobody is signed out, unless --keep is short.
     Rotate {
         /// How long tokens of the keys until now are still accepted: `0`, or as `15m`, `12h`, `30d` [default: longer than any token lives]
         #[arg(long, value_name = "TIME", value_parser = keep)]
         keep: Option<u64>,
+        /// In a cluster: also when other nodes refuse the new key's tokens, until they have its file
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         common: Common,
     },
@@ -82,21 +97,73 @@ pub(super) fn run(args: Args) -> Done {
             };
             show(&answer, common.json)
         }
-        Command::Rotate { keep, common } => {
+        Command::Prepare { common } => {
+            let config = common.config.config()?;
+            let (dir, clustered) = (keys_dir(&config), config.redis.is_on());
+            let answer = match Operator::of(&config.storage.data_dir)? {
+                Some(server) => server.post::<Answer>("/admin/keys/prepare", json!({}))?,
+                None => prepare_directly(config)?,
+            };
+            show(&answer, common.json)?;
+            if clustered && !common.json {
+                print(&next_steps(&dir))?;
+            }
+            Ok(())
+        }
+        Command::Reload { common } => {
+            let config = common.config.config()?;
+            let dir = &config.storage.data_dir;
+            let none = || Failure::Failed(format!("no node runs on {}; it reads the keys when it starts", dir.display()));
+            let answer = Operator::of(dir)?.ok_or_else(none)?.post::<Answer>("/admin/keys/reload", json!({}))?;
+            show(&answer, common.json)
+        }
+        Command::Rotate { keep, force, common } => {
             let config = common.config.config()?;
             let keep_s = keep.unwrap_or(KEEP_S);
             let answer = match Operator::of(&config.storage.data_dir)? {
-                Some(server) => server.post::<Answer>("/admin/keys/rotate", json!({ "keep_s": keep_s }))?,
-                None => rotate_directly(config, keep_s)?,
+                Some(server) => server.post::<Answer>("/admin/keys/rotate", json!({ "keep_s": keep_s, "force": force }))?,
+                None => rotate_directly(config, keep_s, force)?,
             };
             show(&answer, common.json)
         }
     }
 }
 
-fn rotate_directly(config: crate::config::Config, keep_s: u64) -> Result<Answer, Failure> {
-    if !config.auth.secret.is_empty() {
-        return Err(Failure::Failed("the secret is configured (auth.secret); rotate it there, with auth.retired_keys".into()));
+fn keys_dir(config: &Config) -> PathBuf {
+    secrets::dir(&config.storage.data_dir)
+}
+
+/// What is left to do after a key was prepared on one node of a cluster.
+fn next_steps(dir: &Path) -> String {
+    let ring = dir.join(keys::RING_FILE);
+    format!(
+        "This node is one of a cluster. Next:\n\
+         1. copy {} into secrets/ of every other node, with mode 0600\n\
+         2. hubbub keys reload      on each of them (or restart them)\n\
+         3. hubbub keys rotate      on every node, in any order: it is refused while one does not accept the new key\n\
+         `hubbub cluster status` shows whose secrets differ.",
+        ring.display()
+    )
+}
+
+fn made_here(config: &Config) -> Result<(), Failure> {
+    if config.auth.secret.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Failed("the secret is configured (auth.secret); rotate it there, with auth.retired_keys".into()))
+}
+
+fn prepare_directly(config: Config) -> Result<Answer, Failure> {
+    made_here(&config)?;
+    let (data_dir, auth) = (config.storage.data_dir.clone(), config.auth.clone());
+    let _held = Direct::open(config)?;
+    Ok(of_ring(keys::prepare(&data_dir, &auth)?, Vec::new()))
+}
+
+fn rotate_directly(config: Config, keep_s: u64, force: bool) -> Result<Answer, Failure> {
+    made_here(&config)?;
+    if config.redis.is_on() && !force && keys::prepared(&config.storage.data_dir)?.is_none() {
+        return Err(Failure::Failed(PREPARE_FIRST.into()));
     }
     let (data_dir, auth) = (config.storage.data_dir.clone(), config.auth.clone());
     // Held meanwhile, so that no server starts on the keys as they were.

@@ -169,18 +169,7 @@ impl Client {
 
     /// Sends a text; the ticket is answered once the message is in the log, or refused.
     pub async fn send(&self, room: RoomId, text: &str) -> Result<Ticket, ClientError> {
-        let send = Send {
-            room,
-            cid: ClientId::fresh(),
-            since: 0,
-            text: text.into(),
-            reply_to: None,
-            thread: None,
-            mentions: Vec::new(),
-            attachments: Vec::new(),
-            data: None,
-        };
-        self.submit(Request::Send(send)).await
+        self.submit(Request::Send(Send::text(room, 0, text))).await
     }
 
     /// Submits any request that has a client id; its `since` is set at the first transmission.

@@ -3,6 +3,10 @@
 //! The first key of a ring signs; all are accepted until their time is over, so that a rotation logs nobody out. A configured secret
 //! (`auth.secret`) is rotated in the configuration (`auth.retired_keys`). One that was made here is rotated by [`rotate`]: from then on
 //! `signing.ring` holds the ring, one key a line, and takes the place of `signing.key`. It is replaced whole or not at all.
+//!
+//! Several nodes need the same ring, and a key must be accepted everywhere before one of them signs with it. So a key can be **prepared**
+//! first ([`prepare`]): it stands in the file without an end and behind the first, is accepted and does not sign; [`rotate`] then makes
+//! it the first, on every node the same one.
 
 use super::Auth;
 use super::secrets::{self, Result, SIGNING_FILE, Secret, SecretsError};
@@ -60,28 +64,62 @@ pub fn kept(data_dir: &Path, auth: &Auth) -> Result<Option<Vec<SigningKey>>> {
     Ok(Some(ring))
 }
 
-/// Makes a new key the first of the ring in the data directory. The keys that were there are accepted for `keep_ms` more at least
+/// What others may know of a secret, to compare it with theirs. From a secret of 32 random bytes nobody finds the secret by it.
+pub fn print(secret: &str) -> u64 {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::new().chain_update(b"fingerprint\0").chain_update(secret).finalize();
+    hash.iter().take(8).fold(0, |print, byte| print << 8 | u64::from(*byte))
+}
+
+/// The key of the data directory's ring that is accepted and does not sign yet, if one was prepared.
+pub fn prepared(data_dir: &Path) -> Result<Option<SigningKey>> {
+    let ring = read(&secrets::dir(data_dir).join(RING_FILE))?.unwrap_or_default();
+    Ok(ring.into_iter().skip(1).find(|key| key.until.is_none()))
+}
+
+/// Puts a new key into the ring in the data directory that is accepted and does not sign yet; one that was prepared and not used stays.
+/// There must be a secret that was made here. Gives the whole ring.
+pub fn prepare(data_dir: &Path, auth: &Auth) -> Result<Vec<SigningKey>> {
+    let none = Auth { retired_keys: Vec::new(), ..auth.clone() };
+    let mut ring = kept(data_dir, &none)?.unwrap_or_default();
+    if prepared(data_dir)?.is_none() {
+        ring.truncate(KEYS_MAX - 1);
+        ring.insert(ring.len().min(1), fresh());
+        put(data_dir, &ring)?;
+    }
+    ring.extend(retired(auth));
+    Ok(ring)
+}
+
+fn fresh() -> SigningKey {
+    SigningKey { id: format!("{:08x}", rand::random::<u32>()), secret: secrets::random(), until: None }
+}
+
+/// Makes a new key, or the one that was prepared, the first of the ring in the data directory. The keys that were there are accepted for `keep_ms` more at least
 /// (0: no longer); those whose time is over go. There must be a secret that was made here.
 pub fn rotate(data_dir: &Path, auth: &Auth, keep_ms: u64, now: u64) -> Result<Rotated> {
     let none = Auth { retired_keys: Vec::new(), ..auth.clone() };
     let was = kept(data_dir, &none)?.unwrap_or_default();
     let ids: Vec<String> = was.iter().map(|key| key.id.clone()).collect();
+    let next = prepared(data_dir)?.unwrap_or_else(fresh);
+    let was: Vec<SigningKey> = was.into_iter().filter(|key| key.id != next.id).collect();
     let retire = |key: SigningKey| SigningKey { until: Some(key.until.unwrap_or(now.saturating_add(keep_ms))), ..key };
     let old = was.into_iter().map(retire).filter(|key| keep_ms > 0 && key.until.is_some_and(|until| until > now));
-    let fresh = SigningKey { id: format!("{:08x}", rand::random::<u32>()), secret: secrets::random(), until: None };
-    let mut ring: Vec<SigningKey> = std::iter::once(fresh).chain(old).take(KEYS_MAX).collect();
-    let dir = secrets::dir(data_dir);
-    secrets::replace(&dir.join(RING_FILE), &text(&ring))?;
-    // From now on the ring counts; also when this is not done any more.
-    match std::fs::remove_file(dir.join(SIGNING_FILE)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(SecretsError::Io { path: dir.join(SIGNING_FILE), error });
-        }
-        _ => {}
-    }
+    let mut ring: Vec<SigningKey> = std::iter::once(next).chain(old).take(KEYS_MAX).collect();
+    put(data_dir, &ring)?;
     let dropped = ids.into_iter().filter(|id| !ring.iter().any(|key| key.id == *id)).collect();
     ring.extend(retired(auth));
     Ok(Rotated { ring, dropped })
+}
+
+fn put(data_dir: &Path, ring: &[SigningKey]) -> Result<()> {
+    let dir = secrets::dir(data_dir);
+    secrets::replace(&dir.join(RING_FILE), &text(ring))?;
+    // From now on the ring counts; also when this is not done any more.
+    match std::fs::remove_file(dir.join(SIGNING_FILE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(SecretsError::Io { path: dir.join(SIGNING_FILE), error }),
+        _ => Ok(()),
+    }
 }
 
 fn text(ring: &[SigningKey]) -> String {
@@ -130,6 +168,30 @@ mod tests {
         assert_eq!((third.ring.len(), third.dropped.as_slice()), (2, &["1".to_string()][..]));
         let last = rotate(tmp.path(), &auth, 0, NOW + 1_001).unwrap();
         assert_eq!((last.ring.len(), last.dropped.len()), (1, 2), "somebody may have read the secrets: none of them counts");
+    }
+
+    #[test]
+    fn a_prepared_key_is_accepted_and_signs_only_after_the_rotation_on_every_node_the_same() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let auth = Auth::default();
+        let first = secrets::load_or_make(one.path(), &auth).unwrap().signing;
+        assert_eq!(prepared(one.path()).unwrap(), None);
+        let ring = prepare(one.path(), &auth).unwrap();
+        assert_eq!((&ring[0], ring.len(), ring[1].until), (&first[0], 2, None));
+        assert_eq!(prepare(one.path(), &auth).unwrap(), ring, "it is prepared already");
+        assert_eq!(prepared(one.path()).unwrap().as_ref(), Some(&ring[1]));
+        // The file is copied.
+        secrets::load_or_make(other.path(), &auth).unwrap();
+        secrets::replace(&secrets::dir(other.path()).join(RING_FILE), &text(&ring)).unwrap();
+        for (node, at) in [(&one, NOW), (&other, NOW + 5)] {
+            let rotated = rotate(node.path(), &auth, 1_000, at).unwrap();
+            assert_eq!((&rotated.ring[0], rotated.ring.len(), rotated.ring[1].until), (&ring[1], 2, Some(at + 1_000)));
+            assert_eq!((prepared(node.path()).unwrap(), rotated.dropped.len()), (None, 0));
+        }
+        // Somebody read the first: nothing but the prepared one is left.
+        let ring = prepare(one.path(), &auth).unwrap();
+        let rotated = rotate(one.path(), &auth, 0, NOW + 10).unwrap();
+        assert_eq!((rotated.ring.len(), &rotated.ring[0]), (1, &ring[1]));
     }
 
     #[test]

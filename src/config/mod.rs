@@ -327,6 +327,8 @@ section! {
     Presence {
         /// Milliseconds after the last device is gone until contacts are told "offline".
         offline_debounce_ms: u64 = 3_000,
+        /// Milliseconds after which it is noted again that a user is connected: so old may "last seen" be when a node dies.
+        seen_every_ms: u64 = 300_000,
         /// Contacts of a user at most.
         contacts_max: usize = 5_000,
     }

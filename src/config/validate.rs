@@ -59,6 +59,7 @@ impl Config {
         rooms(&mut f, &self.rooms);
         moderation(&mut f, &self.moderation);
         f.range("presence.offline_debounce_ms", self.presence.offline_debounce_ms, 0..=HOUR_MS);
+        f.range("presence.seen_every_ms", self.presence.seen_every_ms, 1_000..=24 * HOUR_MS);
         f.size("presence.contacts_max", self.presence.contacts_max, 1..=1_000_000);
         outbound(&mut f, &self.outbound);
         push(&mut f, &self.push);

@@ -20,6 +20,9 @@ pub struct NodeSeen {
     pub should_own: usize,
     /// Shards that it said it owns. A shard is claimed when it is first used.
     pub said_to_own: usize,
+    /// Whether its secrets are this node's: `same`, `unknown` as long as it has not said so, or what goes wrong.
+    #[serde(default)]
+    pub secrets: String,
 }
 
 /// How this node reaches the others.

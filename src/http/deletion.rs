@@ -2,8 +2,8 @@
 //!
 //! The request notes the deletion, signs the account out everywhere, and is answered; the rest ([`work`]) follows at once and goes on
 //! after a restart: the account leaves its rooms (each learns it by an entry; a room whose last owner goes gets another), loses its contacts,
-//! and everything beside its row. What stays of it is said in [`crate::auth::deletion`]. Each step may be repeated, so that a node
-//! that is killed in the middle, or two nodes at once, do no harm.
+//! and everything beside its row. What stays of it is said in [`crate::auth::deletion`]. In a cluster the owner of the user's shard does it, whoever
+//! was asked. Each step may be repeated, so that a node that is killed in the middle, or two nodes at once, do no harm.
 
 use super::Api;
 use super::admin::Operator;
@@ -13,6 +13,7 @@ use super::password::confirmed;
 use super::scopes::Keeper;
 use super::users::no_such_user;
 use crate::auth::{deletion, failed, now};
+use crate::bus::asks::Changed;
 use crate::error::{ApiError, Code, Retry};
 use crate::protocol::entry::{Caller, Role};
 use crate::protocol::ids::{ClientId, DeviceId, RoomId, Seq, UserId};
@@ -81,25 +82,40 @@ async fn begin(api: &Api, user: UserId) -> Result<HttpResponse, ApiError> {
     deletion::begin(&*api.store, user, now()).await?;
     api.sessions.ended_everywhere(user);
     api.deletions.notify_one();
+    api.node.changed(Changed::Deletions);
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Carries deletions out, those of earlier lives of the process first. Never ends.
+/// Carries deletions out, those of earlier lives of the process first, and in a cluster those that are this node's to do. Never ends.
 pub async fn work(api: Arc<Api>) {
     loop {
-        match deletion::pending(&*api.store, AT_ONCE).await {
-            Ok(users) => {
-                for user in users {
-                    match carry_out(&api, user).await {
-                        Ok(()) => tracing::info!(%user, "an account was deleted"),
-                        Err(error) => tracing::warn!(%user, %error, "an account is not deleted yet; it is tried again"),
-                    }
-                }
-            }
-            Err(error) => tracing::warn!(%error, "deletions could not be looked for; it is tried again"),
+        if let Err(error) = look_through(&api).await {
+            tracing::warn!(%error, "deletions could not be looked for; it is tried again");
         }
         // Late, or woken: either way there may be something to do.
         let _ = tokio::time::timeout(AGAIN, api.deletions.notified()).await;
+    }
+}
+
+async fn look_through(api: &Api) -> Result<(), ApiError> {
+    let mut after = None;
+    loop {
+        let users = deletion::pending(&*api.store, after, AT_ONCE).await?;
+        let full = users.len() == AT_ONCE;
+        after = users.last().copied();
+        for user in users {
+            // Asked for each: one takes its time, and shards move.
+            if !api.node.owns(user) {
+                continue;
+            }
+            match carry_out(api, user).await {
+                Ok(()) => tracing::info!(%user, "an account was deleted"),
+                Err(error) => tracing::warn!(%user, %error, "an account is not deleted yet; it is tried again"),
+            }
+        }
+        if !full {
+            return Ok(());
+        }
     }
 }
 

@@ -162,17 +162,7 @@ pub async fn post(api: web::Data<Api>, at: web::Path<(u64, String)>, key: Key, B
     let (shared, text, since) = (api.clone(), post.text, head(&api, hook.room));
     key.once(&api, hook.user, since, move |attempt| async move {
         let caller = Caller { user: hook.user, device: DeviceId(hook.id) };
-        let send = Send {
-            room: hook.room,
-            cid: attempt.cid,
-            since: attempt.since,
-            text,
-            reply_to: None,
-            thread: None,
-            mentions: Vec::new(),
-            attachments: Vec::new(),
-            data,
-        };
+        let send = Send { cid: attempt.cid, data, ..Send::text(hook.room, attempt.since, text) };
         let ok = shared.node.ask(caller, Request::Send(send)).await?;
         let odd = || ApiError::new(Code::Internal, "the room's answer names no message");
         let (Some(seq), Some(n), Some(id), Some(at)) = (ok.seq, ok.n, ok.id, ok.at) else { return Err(odd()) };

@@ -48,7 +48,9 @@ use crate::auth::subjects::{NextId, Subjects};
 use crate::auth::tokens::Tokens;
 use crate::auth::totp::SecondFactor;
 use crate::auth::verifier::Verifier;
+use crate::bus::asks::Changed;
 use crate::config::Config;
+use crate::config::keys::SigningKey;
 use crate::error::{ApiError, Code};
 use crate::outbound::Outbound;
 use crate::protocol::entry::{Caller, RoomKind};
@@ -159,6 +161,18 @@ pub trait NodePort: Send + Sync {
     fn cluster(&self) -> Option<cluster::ClusterStatus>;
     /// Has a node of the cluster leave. Does not wait for it.
     fn drain(&self, node: u32);
+    /// Whether what only one node may do for a user is this one's to do.
+    fn owns(&self, _user: UserId) -> bool {
+        true
+    }
+    /// Something that nodes remember of the store was changed here. Does not block.
+    fn changed(&self, _changed: Changed) {}
+    /// Access tokens are signed and accepted by this ring from now on: other nodes are told, without its secrets. Does not block.
+    fn ring_is(&self, _ring: &[SigningKey]) {}
+    /// The other nodes that have not said that they accept tokens of this key ([`crate::config::keys::print`]).
+    fn lack_key(&self, _print: u64) -> Vec<u32> {
+        Vec::new()
+    }
     /// Makes an actor panic (`dev.faults`); false when there is none of that name and id.
     fn fault(&self, actor: &str, id: u64) -> bool;
 }
@@ -264,9 +278,11 @@ impl Api {
         });
         let subjects = Subjects::new(store.clone(), accounts.clone(), ids, announce);
         let issuers = Issuers::new(&config.auth.issuers, &outbound)?;
+        let (keys, told) = (Keys::new(store.clone()), node.clone());
+        keys.told_to(move |id| told.changed(Changed::ApiKey(id)));
         Ok(Api {
             verifier: Verifier::new(tokens.clone(), sessions.clone(), issuers, subjects),
-            keys: Keys::new(store.clone()),
+            keys,
             incoming: IncomingHooks::new(store.clone()),
             emails: Emails::new(store.clone()),
             links: OneTime::new(store.clone()),
@@ -293,6 +309,23 @@ impl Api {
             node,
             admin_token,
         })
+    }
+
+    /// What forgets what is remembered here, when this node or another says that something was changed.
+    pub fn forgetting(self: &Arc<Api>) -> impl Fn(Changed) + Send + Sync + 'static {
+        let api = Arc::downgrade(self);
+        move |changed| {
+            let Some(api) = api.upgrade() else { return };
+            match changed {
+                Changed::ApiKey(id) => api.keys.forget(Some(id)),
+                Changed::Deletions => api.deletions.notify_one(),
+                Changed::Anything => {
+                    api.keys.forget(None);
+                    api.deletions.notify_one();
+                }
+                Changed::Subscriptions(_) | Changed::Levels(_) => {}
+            }
+        }
     }
 
     /// A room. Its row may be a little old; one that was opened a moment ago is waited for.
@@ -481,6 +514,8 @@ fn operators(cfg: &mut Table<'_>) {
     plain_at(cfg, "/admin/users/{name}/password", "POST", [web::post().to(admin::password)]);
     plain_at(cfg, "/admin/users/{name}/token", "POST", [web::post().to(admin::token)]);
     plain_at(cfg, "/admin/keys", "GET, HEAD", [get().to(keys::list)]);
+    plain_at(cfg, "/admin/keys/prepare", "POST", [web::post().to(keys::prepare)]);
+    plain_at(cfg, "/admin/keys/reload", "POST", [web::post().to(keys::reload)]);
     plain_at(cfg, "/admin/keys/rotate", "POST", [web::post().to(keys::rotate)]);
     plain_at(cfg, "/admin/reports", "GET, HEAD", [get().to(moderation::queue)]);
     plain_at(cfg, "/admin/reports/{id}/resolve", "POST", [web::post().to(moderation::resolve)]);

@@ -11,7 +11,7 @@ use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::{App, dev::Service};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const ADMIN: &str = "the admin token";
 
@@ -22,6 +22,8 @@ struct FakeNode {
     contacts: Mutex<Vec<(UserId, UserId)>>,
     statuses: Mutex<Vec<(UserId, String)>>,
     status: Mutex<Option<NodeStatus>>,
+    /// Another node does what only one may do.
+    owns_nothing: AtomicBool,
 }
 
 #[async_trait]
@@ -56,6 +58,9 @@ impl NodePort for FakeNode {
         None
     }
     fn drain(&self, _: u32) {}
+    fn owns(&self, _: UserId) -> bool {
+        !self.owns_nothing.load(Ordering::Relaxed)
+    }
     fn fault(&self, actor: &str, id: u64) -> bool {
         actor == "room" && id == 7
     }
@@ -317,6 +322,8 @@ async fn every_address_answers_other_methods_with_405_and_what_it_allows() {
         ("/admin/users/alice/password", "POST"),
         ("/admin/users/alice/token", "POST"),
         ("/admin/keys", "GET, HEAD"),
+        ("/admin/keys/prepare", "POST"),
+        ("/admin/keys/reload", "POST"),
         ("/admin/keys/rotate", "POST"),
         ("/admin/audit", "GET, HEAD"),
         ("/admin/reports", "GET, HEAD"),

@@ -1,12 +1,14 @@
 //! What a node does now and then by itself: removes what is older than is kept, and gives its space back.
 //!
-//! In a cluster the node does it that owns the first shard, and the others look now and then whether that is theirs by now.
+//! In a cluster the node does it that owns the first shard, and the others look now and then whether that is theirs by now. Idempotency keys lie in
+//! buckets, each looked through by the owner of the shard with its number.
 //! Each round is bounded; what it does not get done is the next round's. A round that fails is in the log and tried again.
 
 use crate::actors::node::NodeContext;
 use crate::auth::now;
 use crate::http::Api;
 use crate::http::audit::Audit;
+use crate::http::idempotency;
 use crate::protocol::ids::Shard;
 use crate::storage::retention::{self, Round};
 use crate::telemetry::metrics;
@@ -18,6 +20,8 @@ use std::time::Duration;
 const AUDIT_EVERY: Duration = Duration::from_secs(3_600);
 /// Between two looks at the reports. The first is at the start: it counts those that are open.
 const REPORTS_EVERY: Duration = Duration::from_secs(3_600);
+/// Between two looks at the idempotency keys.
+const KEYS_EVERY: Duration = Duration::from_secs(3_600);
 /// From the start to the first round, so that a start has the disk for itself.
 const FIRST: Duration = Duration::from_secs(60);
 /// Between two looks whether the chores of another node are this one's by now.
@@ -27,7 +31,7 @@ const NEXT: Duration = Duration::from_millis(200);
 
 /// Does the rounds. Does not end.
 pub(super) async fn run(node: Arc<NodeContext>, api: web::Data<Api>) {
-    futures_util::join!(audit(&node, &api), reports(&node, &api), entries(&node, &api));
+    futures_util::join!(audit(&node, &api), reports(&node, &api), keys(&node, &api), entries(&node, &api));
 }
 
 /// Returns when the chores are this node's to do.
@@ -56,7 +60,14 @@ async fn audit(node: &NodeContext, api: &Api) {
 
 async fn reports(node: &NodeContext, api: &Api) {
     loop {
-        turn(node).await;
+        // Every node refuses reports when too many wait, and so counts them.
+        if let Err(error) = api.reports.count().await {
+            tracing::warn!(%error, "open reports could not be counted");
+        }
+        if !node.router.owns(Shard(0)) {
+            tokio::time::sleep(REPORTS_EVERY).await;
+            continue;
+        }
         match api.reports.sweep(now()).await {
             Ok(0) => {}
             Ok(removed) => {
@@ -67,6 +78,17 @@ async fn reports(node: &NodeContext, api: &Api) {
             Err(error) => tracing::warn!(%error, "old resolved reports could not be removed yet"),
         }
         tokio::time::sleep(REPORTS_EVERY).await;
+    }
+}
+
+async fn keys(node: &NodeContext, api: &Api) {
+    loop {
+        tokio::time::sleep(KEYS_EVERY).await;
+        let mine = |bucket: u64| node.router.owns(Shard((bucket % u64::from(node.store.shards())) as u32));
+        match idempotency::sweep(&*api.store, now(), mine).await {
+            Ok(removed) => tracing::debug!(removed, "old idempotency keys were removed"),
+            Err(error) => tracing::warn!(%error, "old idempotency keys were not removed"),
+        }
     }
 }
 

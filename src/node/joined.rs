@@ -113,6 +113,7 @@ impl Joined {
                 standing: if standing == Standing::Live { "live" } else { "suspected" }.into(),
                 weight: weights.get(&id).copied().unwrap_or(0),
                 should_own: view.plan().shards_of(id).count(),
+                secrets: node.router.peers().map_or_else(String::new, |peers| peers.secrets_of(id)),
                 said_to_own: (0..shards).filter(|shard| view.told(Shard(*shard)).is_some_and(|(_, owner)| owner == id)).count(),
             });
             ClusterStatus {

@@ -11,14 +11,14 @@ use crate::storage::{Result, StorageError, Store, Table};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Users who may want every message of one channel.
 pub const EAGER_MAX: usize = 10_000;
 /// Channels whose eager users are kept in memory.
 const CHANNELS_KEPT: usize = 10_000;
-/// How long they are kept: a change on another node is seen after this.
+/// How long they are kept: a change on another node that was not heard of is seen after this.
 const KEPT: Duration = Duration::from_secs(60);
 /// Changes of one record that may collide before the caller is told to try again.
 const TRIES: usize = 8;
@@ -73,13 +73,43 @@ type Eager = (Arc<[UserId]>, Instant);
 /// The levels that were set.
 pub struct Levels {
     store: Arc<dyn Store>,
-    eager: Mutex<HashMap<RoomId, Eager>>,
+    eager: Mutex<Kept>,
+    tell: OnceLock<Box<dyn Fn(RoomId) + Send + Sync>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    of: HashMap<RoomId, Eager>,
+    /// Grows with every change: what was read before one is not kept.
+    changes: u64,
 }
 
 impl Levels {
     /// Over a store.
     pub fn new(store: Arc<dyn Store>) -> Levels {
-        Levels { store, eager: Mutex::default() }
+        Levels { store, eager: Mutex::default(), tell: OnceLock::new() }
+    }
+
+    /// Who tells other nodes of which channel it is another now who wants everything; set once. Must not block.
+    pub fn told_to(&self, tell: impl Fn(RoomId) + Send + Sync + 'static) {
+        let _ = self.tell.set(Box::new(tell));
+    }
+
+    /// What is remembered of a channel, or of all, may be otherwise now.
+    pub fn forget_eager(&self, room: Option<RoomId>) {
+        let mut kept = self.eager.lock();
+        kept.changes += 1;
+        match room {
+            Some(room) => drop(kept.of.remove(&room)),
+            None => kept.of.clear(),
+        }
+    }
+
+    fn changed(&self, room: RoomId) {
+        self.forget_eager(Some(room));
+        if let Some(tell) = self.tell.get() {
+            tell(room);
+        }
     }
 
     /// A user's level in a room of this kind.
@@ -112,7 +142,9 @@ impl Levels {
         if kind == RoomKind::Channel && !eager {
             self.replace(Table::RoomNotify, &room_key(room), &user_key(user), None).await?;
         }
-        self.eager.lock().remove(&room);
+        if kind == RoomKind::Channel {
+            self.changed(room);
+        }
         Ok(true)
     }
 
@@ -121,7 +153,7 @@ impl Levels {
         for room in self.set_by(user, max).await?.into_keys() {
             self.replace(Table::RoomNotify, &room_key(room), &user_key(user), None).await?;
             self.replace(Table::Notify, &user_key(user), &room_key(room), None).await?;
-            self.eager.lock().remove(&room);
+            self.changed(room);
         }
         Ok(())
     }
@@ -138,22 +170,27 @@ impl Levels {
 
     /// Users who may want every message of a channel; their levels decide.
     pub async fn eager(&self, room: RoomId) -> Result<Arc<[UserId]>> {
-        if let Some((users, at)) = self.eager.lock().get(&room)
-            && at.elapsed() < KEPT
-        {
-            return Ok(users.clone());
-        }
+        let changes = {
+            let kept = self.eager.lock();
+            match kept.of.get(&room) {
+                Some((users, at)) if at.elapsed() < KEPT => return Ok(users.clone()),
+                _ => kept.changes,
+            }
+        };
         let at = Instant::now();
         let rows = self.store.records(Table::RoomNotify, &room_key(room), None, EAGER_MAX).await?;
         let users: Arc<[UserId]> = rows.iter().filter_map(|(k, _)| Some(UserId(u64::from_be_bytes(k[..].try_into().ok()?)))).collect();
         let mut kept = self.eager.lock();
-        if kept.len() >= CHANNELS_KEPT {
-            kept.retain(|_, (_, at)| at.elapsed() < KEPT);
-            if kept.len() >= CHANNELS_KEPT {
-                kept.clear();
+        if kept.changes != changes {
+            return Ok(users);
+        }
+        if kept.of.len() >= CHANNELS_KEPT {
+            kept.of.retain(|_, (_, at)| at.elapsed() < KEPT);
+            if kept.of.len() >= CHANNELS_KEPT {
+                kept.of.clear();
             }
         }
-        kept.insert(room, (users.clone(), at));
+        kept.of.insert(room, (users.clone(), at));
         Ok(users)
     }
 }

@@ -5,7 +5,7 @@
 //! changes hands first; a subscription that a crash left with the one before counts no more ([`Subscriptions::valid`]).
 //!
 //! Who has one is asked with every message whose recipient is away, so the answers are kept in memory, "none" too: bounded, forgotten
-//! at a change on this node, and after a while for changes on others. Nothing of a room's members is read from disk per message.
+//! at a change on this node or when another node tells of one, and after a while in case that is not heard. Nothing of a room's members is read from disk per message.
 
 use super::user_key;
 use crate::auth::sessions::DEVICES_MAX;
@@ -16,13 +16,13 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use url::Url;
 
 /// Users whose subscriptions are kept in memory: about 100 bytes each, without their subscriptions.
 const USERS_KEPT: usize = 100_000;
-/// How long they are kept: a change on another node is seen after this.
+/// How long they are kept: a change on another node that was not heard of is seen after this.
 const KEPT: Duration = Duration::from_secs(60);
 /// Users that are read beside each other.
 const READS_AT_ONCE: usize = 64;
@@ -115,6 +115,7 @@ struct Cache {
 pub struct Subscriptions {
     store: Arc<dyn Store>,
     cache: Mutex<Cache>,
+    tell: OnceLock<Box<dyn Fn(UserId) + Send + Sync>>,
 }
 
 fn key(device: DeviceId) -> [u8; 8] {
@@ -124,7 +125,12 @@ fn key(device: DeviceId) -> [u8; 8] {
 impl Subscriptions {
     /// Over a store.
     pub fn new(store: Arc<dyn Store>) -> Subscriptions {
-        Subscriptions { store, cache: Mutex::default() }
+        Subscriptions { store, cache: Mutex::default(), tell: OnceLock::new() }
+    }
+
+    /// Who tells other nodes whose subscriptions were changed here; set once. Must not block.
+    pub fn told_to(&self, tell: impl Fn(UserId) + Send + Sync + 'static) {
+        let _ = self.tell.set(Box::new(tell));
     }
 
     /// A user's subscriptions, ascending by device. A user has as many at most as devices.
@@ -180,10 +186,21 @@ impl Subscriptions {
         cache.known.extend(read.iter().map(|(user, subscriptions)| (*user, (subscriptions.clone(), at))));
     }
 
-    fn changed(&self, user: UserId) {
+    /// Those of a user, or of anybody, may be others now.
+    pub fn forget(&self, user: Option<UserId>) {
         let mut cache = self.cache.lock();
         cache.changes += 1;
-        cache.known.remove(&user);
+        match user {
+            Some(user) => drop(cache.known.remove(&user)),
+            None => cache.known.clear(),
+        }
+    }
+
+    fn changed(&self, user: UserId) {
+        self.forget(Some(user));
+        if let Some(tell) = self.tell.get() {
+            tell(user);
+        }
     }
 
     /// Sets a device's subscription, in place of the one it had, and of the one that another device has with the same address.

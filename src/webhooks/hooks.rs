@@ -150,9 +150,10 @@ impl Webhooks {
             after = Some(last.clone());
             for (_, bytes) in rows {
                 let hook: Hook = decode(&bytes)?;
-                let state = State::default();
+                // What waits, and whether it fails, is the same as before.
+                let state = self.get(hook.id).map(|known| known.state.clone()).unwrap_or_default();
                 state.dead.store(self.count_dead(hook.id).await?, std::sync::atomic::Ordering::Relaxed);
-                live.insert(hook.id, Arc::new(Live { hook, state: Arc::new(state) }));
+                live.insert(hook.id, Arc::new(Live { hook, state }));
             }
         }
         if live.len() > self.config.hooks_max {

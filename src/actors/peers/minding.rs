@@ -8,7 +8,7 @@ use super::{CHUNK, Peers};
 use crate::actors::guardian::GuardianMsg;
 use crate::actors::hub::HubMsg;
 use crate::actors::node::NodeContext;
-use crate::bus::asks::Word;
+use crate::bus::asks::{Changed, Word};
 use crate::cluster::NodeId;
 use crate::protocol::ids::{RoomId, Shard};
 use std::collections::{BTreeMap, HashSet};
@@ -38,6 +38,7 @@ pub(super) async fn run(node: Weak<NodeContext>) {
         };
         let woken = tokio::time::timeout(EXPIRE_EVERY, peers.woken.notified()).await.is_ok();
         peers.expire();
+        peers.mind_lines();
         if woken {
             tokio::time::sleep(TOGETHER).await;
         }
@@ -77,6 +78,7 @@ impl Peers {
         }
         if !gained.is_empty() {
             node.webhooks.shards_gained();
+            node.forget(Changed::Deletions);
         }
         if !lost.is_empty() {
             let lost = Arc::new(lost);
@@ -121,6 +123,9 @@ impl Peers {
             let shards = (0..node.store.shards()).map(Shard).filter(|shard| doubtful.contains(&self.owner(node, *shard)));
             let shards = Arc::new(shards.collect::<HashSet<Shard>>());
             node.hubs.each(|| HubMsg::LookAgain(shards.clone()));
+            // So may the word that something is another now.
+            node.forget(Changed::Anything);
+            self.read_webhooks(node);
         }
         // Also where nothing is owned: a hole before it shows.
         let owned: BTreeMap<u32, u64> = node.claims.all_owned().into_iter().map(|(shard, epoch)| (shard.0, epoch)).collect();
@@ -130,5 +135,6 @@ impl Peers {
             let shards = owned.range(first..end).map(|(shard, epoch)| (*shard, *epoch)).collect();
             self.broadcast(node, &Word::Owns { shards, among: Some((first, end)) });
         }
+        self.tell_secrets(node);
     }
 }

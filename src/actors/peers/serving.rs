@@ -4,7 +4,7 @@ use super::Peers;
 use crate::actors::node::NodeContext;
 use crate::actors::presence::PresenceMsg;
 use crate::actors::room::{Ask, RoomMsg};
-use crate::actors::router::Reply;
+use crate::actors::router::{Place, Reply};
 use crate::bus::Envelope;
 use crate::bus::asks::{self, Answer, Elsewhere, Question, Said, ToPresence, Up, Word};
 use crate::cluster::NodeId;
@@ -42,21 +42,38 @@ pub(super) fn asked(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, i
 
 /// Answers a question, here.
 pub(super) fn serve(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, question: Question, respond: Respond) {
+    let place = match &question {
+        Question::Request { through, .. } => {
+            Place { order: None, through: through.iter().copied().map(NodeId).chain((from != peers.me()).then_some(from)).collect() }
+        }
+        _ => Place::default(),
+    };
+    serve_at(node, peers, from, question, place, respond);
+}
+
+/// The same for what has a place.
+pub(super) fn serve_at(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, question: Question, place: Place, respond: Respond) {
+    if let Question::Request { user, device, frame, only_at, round, .. } = question {
+        return match request(&frame) {
+            Ok((room, request)) => {
+                if let Some(elsewhere) = peers.refuses(node, from, room, round) {
+                    return respond(Said::Elsewhere(elsewhere));
+                }
+                let at_once = from == peers.me() || place.through.contains(&peers.me());
+                let reply = reply(respond).placed(place);
+                let ask = RoomMsg::Ask(Box::new(Ask { caller: Caller { user, device }, request, reply, screened: false, only_at }));
+                if at_once { node.router.to_room_here(room, ask) } else { node.router.in_turn(room, ask) }
+            }
+            Err(error) => respond(Said::Failed(error)),
+        };
+    }
     let elsewhere = peers.elsewhere(node, shards(node, &question));
     if !elsewhere.is_empty() {
         return respond(Said::Elsewhere(elsewhere));
     }
     match question {
-        Question::Request { user, device, frame, only_at } => {
-            let reply = reply(respond);
-            match request(&frame) {
-                Ok((room, request)) => {
-                    let ask = Ask { caller: Caller { user, device }, request, reply, screened: false, only_at };
-                    node.router.to_room_here(room, RoomMsg::Ask(Box::new(ask)));
-                }
-                Err(error) => reply.send(Err(error)),
-            }
-        }
+        // Was answered above.
+        Question::Request { .. } => {}
         Question::Create { room, by, create } => {
             node.router.to_room_here(room, RoomMsg::Create { by, create: Box::new(create), reply: reply(respond) });
         }
@@ -129,11 +146,11 @@ fn reply(respond: Respond) -> Reply {
     Reply::then(move |result| respond(result.map_or_else(Said::Failed, Said::Done)))
 }
 
-/// The shards that a question is about. A request that cannot be read is about none, and refused later.
+/// The shards that a question is about; those of requests are looked for where they are read.
 fn shards(node: &NodeContext, question: &Question) -> Vec<Shard> {
     let router = &node.router;
     match question {
-        Question::Request { frame, .. } => request(frame).map(|(room, _)| router.shard(room)).into_iter().collect(),
+        Question::Request { .. } => Vec::new(),
         Question::Create { room, .. } | Question::Admit { room, .. } | Question::Settle { room } => vec![router.shard(*room)],
         Question::Attach { rooms, .. } => rooms.iter().map(|room| router.shard(*room)).collect(),
         Question::Presence { user, .. } => vec![router.shard_of_user(*user)],
@@ -233,14 +250,9 @@ fn word_of(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, word: Word
             peers.wake();
         }
         Word::Again => peers.tell_again(from),
-        Word::Webhooks => {
-            let node = node.clone();
-            peers.runtime.spawn(async move {
-                if let Err(error) = node.webhooks.load().await {
-                    tracing::warn!(%error, "webhooks that another node changed could not be read");
-                }
-            });
-        }
+        Word::Webhooks => peers.read_webhooks(node),
+        Word::Changed(changed) => node.forget(changed),
+        Word::Secrets(prints) => peers.secrets.heard(from, prints),
         Word::Due { shard, at } => node.pushes.hint(Shard(shard), at),
     }
 }
@@ -273,6 +285,18 @@ impl Peers {
         for shard in self.shared.look(believed) {
             self.refused(shard, by);
         }
+    }
+
+    /// Where a request of a node is to go instead; nowhere when it was only sent behind one that was refused, and must not overtake it.
+    fn refuses(&self, node: &NodeContext, from: NodeId, room: RoomId, round: Option<u64>) -> Option<Vec<Elsewhere>> {
+        let elsewhere = self.elsewhere(node, [node.router.shard(room)]);
+        let Some(round) = round.filter(|_| from != self.me()) else { return (!elsewhere.is_empty()).then_some(elsewhere) };
+        let (mut refused, now) = (self.refused.lock(), self.shared.now());
+        if !elsewhere.is_empty() {
+            refused.note(from, room, round, now);
+            return Some(elsewhere);
+        }
+        refused.holds(from, room, round, now).then_some(elsewhere)
     }
 
     /// Those of the shards that are not this node's, each once, and where they are.

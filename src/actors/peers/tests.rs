@@ -4,8 +4,9 @@
 
 use super::*;
 use crate::actors::hub::{HubMsg, Parting};
-use crate::protocol::ops::Request;
-use world::{World, message, until};
+use crate::protocol::entry::Caller;
+use crate::protocol::ops::{Request, Send};
+use world::{World, until};
 
 mod world;
 
@@ -32,7 +33,7 @@ async fn a_resend_over_another_node_gets_the_first_answer() {
     let world = World::of(3).await;
     let room = world.room_at(3);
     world.node(1).create(room, &[ANN, BEN]).await;
-    let request = Request::Send(message(room, "once"));
+    let request = Request::Send(Send::text(room, 0, "once"));
     let first = world.node(1).once(ANN, request.clone()).await.unwrap();
     assert_eq!(world.node(2).once(ANN, request.clone()).await.unwrap(), first);
     assert_eq!(world.node(3).once(ANN, request).await.unwrap(), first);
@@ -43,7 +44,7 @@ async fn a_lost_answer_is_a_retriable_error_within_seconds_and_the_same_request_
     let world = World::of(2).await;
     let room = world.room_at(2);
     world.node(1).create(room, &[ANN, BEN]).await;
-    let request = Request::Send(message(room, "once"));
+    let request = Request::Send(Send::text(room, 0, "once"));
     world.net.lose(|_, _, envelope| matches!(envelope, Envelope::Answer { .. }));
     let began = Instant::now();
     let error = world.node(1).once(ANN, request.clone()).await.unwrap_err();
@@ -184,9 +185,104 @@ async fn a_node_that_is_asked_about_a_shard_of_another_says_whose_it_is() {
     let (asker, shard) = (world.node(1), world.node(1).context.router.shard(room));
     assert!(asker.shared.announced(shard, NodeId(3), 1_000), "a wrong word with a high epoch");
     let before = Instant::now();
-    assert_eq!(asker.once(ANN, Request::Send(message(room, "where are you"))).await.unwrap().seq, Some(2));
+    assert_eq!(asker.once(ANN, Request::Send(Send::text(room, 0, "where are you"))).await.unwrap().seq, Some(2));
     assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
     assert_eq!(asker.shared.owner(shard), NodeId(2));
+}
+
+/// Asks without waiting; what was answered comes in the order of the asking.
+fn pipeline(
+    node: &world::TestNode,
+    user: UserId,
+    room: RoomId,
+    texts: &[String],
+) -> Vec<oneshot::Receiver<Result<asks::Answer, ApiError>>> {
+    let ask = |text: &String| {
+        let (reply, answer) = super::super::router::Reply::task();
+        node.context.router.ask(Caller { user, device: DeviceId(1) }, room, Request::Send(Send::text(room, 0, text)), reply);
+        answer
+    };
+    texts.iter().map(ask).collect()
+}
+
+#[actix::test]
+async fn requests_that_a_node_makes_one_after_the_other_are_not_reordered_when_the_room_moves() {
+    let world = World::of(3).await;
+    world.net.delay(Duration::from_millis(3));
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let mut answers: HashMap<u32, Vec<_>> = HashMap::new();
+    for round in 0..120u32 {
+        // Now at one, now at another of the two.
+        match round % 24 {
+            6 => world.weigh(2, 0),
+            18 => world.weigh(2, 100),
+            _ => {}
+        }
+        for (node, user) in [(1, ANN), (2, BEN), (3, ANN)] {
+            let texts = [0, 1, 2].map(|n| format!("{node}: {round} {n}"));
+            answers.entry(node).or_default().extend(pipeline(world.node(node), user, room, &texts));
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let mut failed = 0;
+    for (node, answers) in answers {
+        let mut last = 0;
+        for answer in answers {
+            match answer.await.unwrap() {
+                Ok(answer) => {
+                    let seq = answer.seq.unwrap();
+                    assert!(seq > last, "node {node}: what was asked later was stored as {last}, this as {seq}");
+                    last = seq;
+                }
+                Err(error) => {
+                    assert!(error.retry != crate::error::Retry::Never, "{error}");
+                    failed += 1;
+                }
+            }
+        }
+    }
+    eprintln!("{failed} of 1080 were refused");
+    let peers: Vec<_> = [1, 2, 3].map(|n| world.node(n).context.router.peers().unwrap().clone()).into();
+    until("no line is left", async || peers.iter().all(|peers| !peers.has_line(room))).await;
+}
+
+#[actix::test]
+async fn a_request_that_is_asked_again_elsewhere_is_not_overtaken_by_the_one_behind_it() {
+    let world = World::of(3).await;
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let (asker, shard) = (world.node(1), world.node(1).context.router.shard(room));
+    world.net.delay(Duration::from_millis(30));
+    assert!(asker.shared.announced(shard, NodeId(3), 1_000), "a wrong word with a high epoch");
+    let first = pipeline(asker, ANN, room, &["one".into()]).remove(0);
+    tokio::time::sleep(Duration::from_millis(15)).await;
+    // Somebody says whose it is before the answer comes that says so too.
+    asker.shared.refused(shard, NodeId(3));
+    let second = pipeline(asker, ANN, room, &["two".into()]).remove(0);
+    let (first, second) = (first.await.unwrap().unwrap(), second.await.unwrap().unwrap());
+    assert_eq!((first.seq, second.seq), (Some(2), Some(3)));
+}
+
+#[actix::test]
+async fn who_waits_behind_a_request_that_nobody_answers_waits_no_longer_than_that() {
+    let world = World::of(3).await;
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let asker = world.node(1);
+    world.net.lose(|from, _, envelope| from == NodeId(2) && matches!(envelope, Envelope::Answer { .. }));
+    world.net.silently(true);
+    let began = Instant::now();
+    let first = pipeline(asker, ANN, room, &["one".into()]).remove(0);
+    world.weigh(2, 0);
+    until("the room has moved", async || asker.shared.owner(asker.context.router.shard(room)) != NodeId(2)).await;
+    let second = pipeline(asker, ANN, room, &["two".into()]).remove(0);
+    assert_eq!(first.await.unwrap().unwrap_err().code, Code::Unavailable);
+    // It waited as long as it may, or went when the first was given up.
+    if let Err(error) = second.await.unwrap() {
+        assert_eq!(error.code, Code::Unavailable);
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[actix::test]
@@ -250,6 +346,21 @@ async fn who_dies_with_the_node_that_kept_its_presence_goes_offline() {
     world.kill(2);
     assert_eq!(watching.presence(user).await, "offline");
     watching.quiet(1_500, |push| push["op"] == "presence").await;
+}
+
+#[actix::test]
+async fn when_somebody_was_seen_last_is_known_though_its_node_died_and_kept_its_presence() {
+    let world = World::of(2).await;
+    let user = world.users_at(2).next().unwrap();
+    world.account(user).await;
+    let session = world.node(2).session(user).await;
+    let connected = crate::actors::node::now_ms();
+    until("it is noted while it is connected", async || world.last_seen(user).await >= connected).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let died = crate::actors::node::now_ms();
+    world.kill(2);
+    drop(session);
+    assert!(world.last_seen(user).await + 450 > died);
 }
 
 #[actix::test]
@@ -373,6 +484,34 @@ async fn pushes_of_a_dead_nodes_shards_are_looked_for_by_who_gets_them_and_hints
     world.kill(2);
     until("the heir looks", async || asker.pushes.take_hints(asker.pushes.worker(shard)).contains_key(&shard)).await;
     assert!(asker.router.owns(shard));
+}
+
+#[actix::test]
+async fn a_push_subscription_that_another_node_makes_or_ends_counts_at_once() {
+    let world = World::of(2).await;
+    let (here, there) = (&world.node(1).context.pushes.subscriptions, &world.node(2).context.pushes.subscriptions);
+    let known = async |n: usize| there.of(&[ANN]).await.unwrap().len() == n;
+    assert!(known(0).await, "and remembered");
+    let target = crate::push::subscriptions::Target::Gateway { token: "phone".into() };
+    here.put(ANN, &crate::push::subscriptions::Subscription { device: DeviceId(1), target, created: 1 }).await.unwrap();
+    until("it is known there", async || known(1).await).await;
+    here.remove(ANN, DeviceId(1)).await.unwrap();
+    until("its end is known there", async || known(0).await).await;
+}
+
+#[actix::test]
+async fn what_a_node_remembers_is_forgotten_when_a_word_that_it_changed_was_lost() {
+    let world = World::of(2).await;
+    let (here, there) = (&world.node(1).context.pushes.levels, &world.node(2).context.pushes.levels);
+    let channel = world.room_at(1);
+    let eager = async |n: usize| there.eager(channel).await.unwrap().len() == n;
+    let all = crate::push::levels::Notify { level: crate::push::levels::Level::All, muted_until: None };
+    assert!(eager(0).await, "and remembered");
+    here.set(ANN, channel, crate::protocol::entry::RoomKind::Channel, all).await.unwrap();
+    until("it is known there", async || eager(1).await).await;
+    world.net.lose(|_, _, envelope| matches!(envelope, Envelope::Tell { body } if asks::decode::<Word>(body).is_ok_and(|word| matches!(word, Word::Changed(_)))));
+    here.set(BEN, channel, crate::protocol::entry::RoomKind::Channel, all).await.unwrap();
+    until("the hole is noticed", async || eager(2).await).await;
 }
 
 #[actix::test]

@@ -109,3 +109,25 @@ async fn contacts_come_in_pages_by_state_and_with_presence_when_accepted() {
         call(&app, with_token("GET", &format!("/v1/contacts?{query}"), &token)).await.problem(status, code);
     }
 }
+
+#[actix_rt::test]
+async fn only_the_node_that_owns_an_account_carries_its_deletion_out_and_another_goes_on_with_it() {
+    let world = world();
+    let api = world.api.clone().into_inner();
+    let user = api.accounts.create(UserId(1), "alice", "correct horse").await.unwrap().user;
+    crate::auth::deletion::begin(&*api.store, user, 5).await.unwrap();
+    let begun = async || crate::auth::deletion::is_begun(&*api.store, user).await.unwrap();
+    world.node.owns_nothing.store(true, Ordering::Relaxed);
+    let other = actix_web::rt::spawn(deletion::work(api.clone()));
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(begun().await, "it is another node's to do");
+    // That one is gone, and its shards came here.
+    world.node.owns_nothing.store(false, Ordering::Relaxed);
+    api.forgetting()(Changed::Deletions);
+    let until = Instant::now() + std::time::Duration::from_secs(10);
+    while begun().await {
+        assert!(Instant::now() < until, "nobody goes on with it");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    other.abort();
+}

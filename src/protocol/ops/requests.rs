@@ -64,6 +64,23 @@ pub struct Send {
     pub data: Option<Opaque>,
 }
 
+impl Send {
+    /// A text and nothing else, under a fresh client id.
+    pub fn text(room: RoomId, since: Seq, text: impl Into<String>) -> Send {
+        Send {
+            room,
+            cid: ClientId::fresh(),
+            since,
+            text: text.into(),
+            reply_to: None,
+            thread: None,
+            mentions: Vec::new(),
+            attachments: Vec::new(),
+            data: None,
+        }
+    }
+}
+
 /// See [`Request::Edit`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EditMessage {

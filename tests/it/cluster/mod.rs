@@ -6,6 +6,7 @@
 mod balancer;
 mod faults;
 mod figures;
+mod keys;
 mod leaving;
 mod replicas;
 mod together;

@@ -30,8 +30,8 @@ use tokio::sync::RwLock;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-/// A request that is not answered for so long will not be.
-const PATIENCE: Duration = Duration::from_secs(25);
+/// A request that is not answered for so long will not be. A database that is started anew on a busy machine takes half of it.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Messages of one sender under way at once.
 const BURST: usize = 3;
 

@@ -124,17 +124,7 @@ impl TestClient {
     }
     /// A send with a fresh client id, to be made (again and again) with [`TestClient::request`].
     pub fn message(&self, room: RoomId, text: &str) -> Request {
-        Request::Send(Send {
-            room,
-            cid: ClientId::fresh(),
-            since: self.have(room),
-            text: text.into(),
-            reply_to: None,
-            thread: None,
-            mentions: Vec::new(),
-            attachments: Vec::new(),
-            data: None,
-        })
+        Request::Send(Send::text(room, self.have(room), text))
     }
     /// Opens a room with these users, and waits until it is there.
     pub async fn create(&self, kind: RoomKind, members: &[UserId]) -> RoomId {

@@ -3,7 +3,7 @@
 
 use super::super::join;
 use crate::actors::guardian::Guardian;
-use crate::actors::node::{Hubs, NodeContext};
+use crate::actors::node::{Hubs, NodeContext, Remembering};
 use crate::actors::room::RoomMsg;
 use crate::actors::router::{Answer, Reply, Router};
 use crate::actors::sequencer::{IdSource, Sequencer};
@@ -26,7 +26,7 @@ use crate::protocol::ids::{ClientId, DeviceId, RoomId, UserId};
 use crate::protocol::ops::{Create, Request, Send as SendRequest};
 use crate::push::Pushes;
 use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore};
-use crate::storage::{ContactState, Store};
+use crate::storage::{ContactState, Store, UserRow};
 use crate::webhooks::Webhooks;
 use actix::{Arbiter, ArbiterHandle};
 use async_trait::async_trait;
@@ -170,6 +170,7 @@ impl World {
         let mut config = Config::default();
         config.storage.data_dir = dir.path().to_owned();
         config.presence.offline_debounce_ms = 300;
+        config.presence.seen_every_ms = 200;
         config.rooms.idle_ms = 60_000;
         let _ = secrets::load_or_make(dir.path(), &config.auth).unwrap();
         let config = Arc::new(config);
@@ -210,6 +211,27 @@ impl World {
     pub fn weigh(&self, id: u32, weight: u32) {
         self.node(id).shared.set_weight(weight);
         self.list();
+    }
+
+    /// A row for the user.
+    pub async fn account(&self, user: UserId) {
+        let row = UserRow {
+            user,
+            name: format!("user{user}"),
+            password: String::new(),
+            disabled: false,
+            tokens_after: 0,
+            created: 1,
+            status: String::new(),
+            last_seen: 0,
+            display_name: String::new(),
+            avatar_url: String::new(),
+            bot: false,
+        };
+        assert!(self.store.create_user(row).await.unwrap());
+    }
+    pub async fn last_seen(&self, user: UserId) -> u64 {
+        self.store.user(user).await.unwrap().map_or(0, |row| row.last_seen)
     }
 
     pub async fn befriend(&self, a: UserId, b: UserId) {
@@ -255,9 +277,11 @@ impl TestNode {
             draining: AtomicBool::new(false),
             filter: None,
             sessions: AtomicU64::new(0),
+            remembering: Remembering::default(),
             config: config.clone(),
             store: store.clone(),
         });
+        context.tell_of_changes();
         let inbox = join(&context, Some(shared.clone()));
         net.inboxes.lock().insert(id, inbox);
         let _ = context.consequences.set(vec![Arc::new(Telling), Arc::new(Hooked)]);
@@ -275,7 +299,7 @@ impl TestNode {
     }
     /// Sends a text, again until it is settled, as clients do.
     pub async fn say(&self, user: UserId, room: RoomId, text: &str) -> Answer {
-        let request = Request::Send(message(room, text));
+        let request = Request::Send(SendRequest::text(room, 0, text));
         let until = Instant::now() + SOON;
         loop {
             match self.once(user, request.clone()).await {
@@ -313,20 +337,6 @@ impl TestNode {
         client.send(json!({"op": "resume", "ref": 2, "rooms": [], "last": true})).await;
         client.push("resumed").await;
         client
-    }
-}
-
-pub fn message(room: RoomId, text: &str) -> SendRequest {
-    SendRequest {
-        room,
-        cid: ClientId::fresh(),
-        since: 0,
-        text: text.into(),
-        reply_to: None,
-        thread: None,
-        mentions: Vec::new(),
-        attachments: Vec::new(),
-        data: None,
     }
 }
 
