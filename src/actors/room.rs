@@ -43,6 +43,8 @@ use gathering::{Begin, Gathering};
 
 /// Ids older than this are given back: an id says roughly when its message was sent.
 const IDS_KEPT: Duration = Duration::from_secs(1);
+/// With so many ids left no more are asked for.
+const IDS_AHEAD: usize = 64;
 /// Encoded bytes of one append at most (they ride in one write of a partition).
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// After the last append the head is told once more, so that a lost envelope is noticed though nothing follows it.
@@ -456,17 +458,18 @@ impl Room {
         }
     }
 
-    /// An id, if there is a fresh one; else more are asked for.
+    /// An id, if there is a fresh one; else more are asked for, and before that: a batch in which ids run out ends there, however many wait.
     fn next_id(&mut self, ctx: &mut Context<Self>) -> Option<u64> {
         let waiting = self.queue.len();
         let Phase::Ready(ready) = &mut self.phase else { return None };
+        let wanted = (waiting + 1).max(2 * ready.gathering.usual()).min(super::sequencer::BLOCK_MAX);
         if ready.ids_at.elapsed() > IDS_KEPT {
             ready.ids.clear();
         }
         let id = ready.ids.pop_front();
-        if (id.is_none() || (ready.ids.len() < 16 && waiting > ready.ids.len())) && !ready.asking_ids {
+        if (id.is_none() || ready.ids.len() < wanted.min(IDS_AHEAD)) && !ready.asking_ids {
             ready.asking_ids = true;
-            let (ids, count) = (self.local.node.ids.clone(), (waiting + 1).next_multiple_of(8));
+            let (ids, count) = (self.local.node.ids.clone(), wanted.next_multiple_of(8));
             ctx.spawn(async move { ids.take(count.min(super::sequencer::BLOCK_MAX)).await }.into_actor(self).map(|ids, me, ctx| {
                 let Phase::Ready(ready) = &mut me.phase else { return };
                 ready.asking_ids = false;

@@ -105,7 +105,12 @@ async fn a_room_whose_owner_changes_loses_nothing_and_is_followed_at_the_new_one
     for n in 0..60 {
         assert_eq!(ben.text().await, n.to_string());
     }
-    until("the shard is back", async || world.node(2).context.claims.owned_shards() > 0).await;
+    // It is taken when it is asked for; until then nobody needs it.
+    let back = async || {
+        world.node(1).say(ANN, room, "and on").await;
+        world.node(2).context.claims.owned_shards() > 0
+    };
+    until("the shard is back", back).await;
 }
 
 #[actix::test]

@@ -61,6 +61,11 @@ impl Gathering {
         Begin::After(pause)
     }
 
+    /// How many entries the last batch had.
+    pub(super) fn usual(&self) -> usize {
+        self.last.map_or(0, |(_, _, entries)| entries)
+    }
+
     /// A batch begins.
     pub(super) fn begun(&mut self) {
         self.until = None;

@@ -199,7 +199,12 @@ proptest! {
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6),
         cut in any::<proptest::sample::Index>(),
     ) {
-        for mut frame in [encode_request(format, 1, &request), encode_push(format, &push)] {
+        for frame in [encode_request(format, 1, &request), encode_push(format, &push)] {
+            // A beginning is no frame; a changed one may be, and its beginning too.
+            let beginning = &frame[..cut.index(frame.len())];
+            prop_assert!(decode_request(format, beginning).is_err());
+            prop_assert!(decode_push(format, beginning).is_err());
+            let mut frame = frame.to_vec();
             for (at, byte) in &changes {
                 let at = at.index(frame.len());
                 frame[at] = *byte;
@@ -207,8 +212,8 @@ proptest! {
             let _ = decode_request(format, &frame);
             let _ = decode_push(format, &frame);
             frame.truncate(cut.index(frame.len()));
-            prop_assert!(decode_request(format, &frame).is_err());
-            prop_assert!(decode_push(format, &frame).is_err());
+            let _ = decode_request(format, &frame);
+            let _ = decode_push(format, &frame);
         }
     }
 }
