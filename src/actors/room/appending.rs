@@ -54,7 +54,7 @@ impl Room {
                 reply.send(Ok(Answer::entry(&recent)));
             }
         }
-        ready.gathering.begun();
+        ready.gathering.begun(batch.entries.len());
         let what = ready.appends.write(now, append, batch);
         self.carry_out(what, ctx);
     }
@@ -123,7 +123,6 @@ impl Room {
         self.appended = Instant::now();
         let mut entries: Vec<Applicable> = Vec::new();
         for batch in batches {
-            ready.gathering.committed(batch.since, self.appended, batch.entries.len());
             metrics().append_duration_seconds.observe((self.appended - batch.since).as_secs_f64());
             for (reply, recent) in batch.replies {
                 reply.send(Ok(Answer::entry(&recent)));

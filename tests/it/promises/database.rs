@@ -64,11 +64,13 @@ async fn what_was_said_is_read_from_the_database_after_a_kill() {
 
 /// Sends until one is refused at once and with the code that says why.
 async fn until_refused_at_once(client: &TestClient, room: RoomId) -> ApiError {
-    let end = Instant::now() + SOON;
+    let (end, mut answers) = (Instant::now() + SOON, Vec::new());
     loop {
-        assert!(Instant::now() < end, "no send was refused at once");
+        assert!(Instant::now() < end, "no send was refused at once: {answers:?}");
         let began = Instant::now();
-        match client.request(client.message(room, "while the database is away")).await {
+        let answer = client.request(client.message(room, "while the database is away")).await;
+        answers.push((began.elapsed(), answer.as_ref().err().map(ToString::to_string)));
+        match answer {
             Err(ClientError::Api(e)) => {
                 assert_ne!(e.retry, Retry::Never, "{e}");
                 if e.code == Code::LogUnavailable && began.elapsed() < AT_ONCE {

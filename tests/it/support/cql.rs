@@ -44,7 +44,9 @@ pub async fn keyspace() -> Keyspace {
 pub async fn harmed() -> MutexGuard<'static, Arc<Database>> {
     static HARMED: OnceCell<Mutex<Arc<Database>>> = OnceCell::const_new();
     let start = || async {
-        let mut database = Database::start_as(1, &["--quick", "--temporary", "--password", "--tls"]).await;
+        // A single copy survives a SIGKILL only if a write is flushed before it is acknowledged.
+        let how = ["--quick", "--temporary", "--password", "--tls", "--sync", "batch"];
+        let mut database = Database::start_as(1, &how).await;
         database.secured = true;
         Mutex::new(Arc::new(database))
     };
