@@ -4,7 +4,7 @@
 //! make that long for every room of the node; in turns each room waits for its own shard only. A shard that waits for its turn is owned and
 //! serves as before, and one that takes longer than [`SLOW`] holds nobody up.
 
-use super::Peers;
+use super::{Peers, minding};
 use crate::actors::node::NodeContext;
 use crate::cluster::shard::Placed;
 use crate::protocol::ids::Shard;
@@ -49,14 +49,7 @@ impl Turns {
 
 /// Goes on as long as the node does.
 pub(super) async fn run(node: Weak<NodeContext>) {
-    loop {
-        let Some(peers) = node.upgrade().and_then(|node| node.router.peers().cloned()) else {
-            tokio::time::sleep(LOOK_EVERY).await;
-            if node.strong_count() == 0 {
-                return;
-            }
-            continue;
-        };
+    while let Some(peers) = minding::joined(&node).await {
         let _ = tokio::time::timeout(LOOK_EVERY, peers.handing.woken.notified()).await;
         let Some(node) = node.upgrade() else { return };
         peers.hand_next(&node);
@@ -82,6 +75,9 @@ impl Peers {
     }
 
     fn hand_next(&self, node: &NodeContext) {
+        if self.handing.turns.lock().waiting.is_empty() {
+            return; // nearly always
+        }
         let _one = self.placing.lock();
         let owned = node.claims.owned_shards();
         loop {

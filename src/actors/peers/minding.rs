@@ -24,18 +24,22 @@ const AGAIN_EVERY: Duration = Duration::from_secs(3);
 /// See [`AGAIN_EVERY`]: with more rooms it takes several rounds.
 const ROOMS_AT_ONCE: usize = 20_000;
 
+/// The peers of a node, as soon as it has joined; none when it is gone.
+pub(super) async fn joined(node: &Weak<NodeContext>) -> Option<Arc<Peers>> {
+    loop {
+        if let Some(peers) = node.upgrade()?.router.peers() {
+            return Some(peers.clone());
+        }
+        // It is being put together.
+        tokio::time::sleep(TOGETHER).await;
+    }
+}
+
 /// Goes on as long as the node does.
 pub(super) async fn run(node: Weak<NodeContext>) {
     let (mut round, mut last) = (0, Instant::now());
     loop {
-        let Some(peers) = node.upgrade().and_then(|node| node.router.peers().cloned()) else {
-            // A node that is being put together has not joined yet; one that is gone never will.
-            tokio::time::sleep(TOGETHER).await;
-            if node.strong_count() == 0 {
-                return;
-            }
-            continue;
-        };
+        let Some(peers) = joined(&node).await else { return };
         let woken = tokio::time::timeout(EXPIRE_EVERY, peers.woken.notified()).await.is_ok();
         peers.expire();
         peers.mind_lines();

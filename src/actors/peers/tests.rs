@@ -16,9 +16,7 @@ const BEN: UserId = UserId(8);
 #[actix::test]
 async fn a_request_reaches_the_rooms_owner_on_another_node_and_its_entry_a_session_on_a_third() {
     let world = World::of(3).await;
-    let room = world.room_at(2);
-    world.node(1).create(room, &[ANN, BEN]).await;
-    let mut ben = world.node(3).session(BEN).await;
+    let (room, mut ben) = world.room_heard(2, 3).await;
     for n in 0..20 {
         let answer = world.node(1).say(ANN, room, &format!("hello {n}")).await;
         assert_eq!(answer.seq, Some(n + 2), "answered by the owner with the entry's seq");
@@ -57,9 +55,7 @@ async fn a_lost_answer_is_a_retriable_error_within_seconds_and_the_same_request_
 #[actix::test]
 async fn entries_that_the_bus_loses_are_backfilled() {
     let world = World::of(3).await;
-    let room = world.room_at(2);
-    world.node(1).create(room, &[ANN, BEN]).await;
-    let mut ben = world.node(3).session(BEN).await;
+    let (room, mut ben) = world.room_heard(2, 3).await;
     let mut n = 0;
     world.net.lose(move |_, _, envelope| {
         n += u32::from(matches!(envelope, Envelope::Entries { .. }));
@@ -76,9 +72,7 @@ async fn entries_that_the_bus_loses_are_backfilled() {
 #[actix::test]
 async fn an_entry_that_was_lost_silently_in_a_quiet_room_is_noticed_within_seconds() {
     let world = World::of(2).await;
-    let room = world.room_at(2);
-    world.node(1).create(room, &[ANN, BEN]).await;
-    let mut ben = world.node(1).session(BEN).await;
+    let (room, mut ben) = world.room_heard(2, 1).await;
     world.net.silently(true);
     world.net.lose(|_, _, envelope| matches!(envelope, Envelope::Entries { .. } | Envelope::Head { .. }));
     world.node(2).say(ANN, room, "can you hear me").await;
@@ -90,9 +84,7 @@ async fn an_entry_that_was_lost_silently_in_a_quiet_room_is_noticed_within_secon
 #[actix::test]
 async fn a_room_whose_owner_changes_loses_nothing_and_is_followed_at_the_new_one() {
     let world = World::of(3).await;
-    let room = world.room_at(2);
-    world.node(1).create(room, &[ANN, BEN]).await;
-    let mut ben = world.node(3).session(BEN).await;
+    let (room, mut ben) = world.room_heard(2, 3).await;
     for n in 0..60 {
         if n == 20 {
             world.weigh(2, 0);
@@ -116,9 +108,7 @@ async fn a_room_whose_owner_changes_loses_nothing_and_is_followed_at_the_new_one
 #[actix::test]
 async fn the_death_of_a_rooms_owner_loses_nothing_that_was_acknowledged() {
     let world = World::of(3).await;
-    let room = world.room_at(2);
-    world.node(1).create(room, &[ANN, BEN]).await;
-    let mut ben = world.node(3).session(BEN).await;
+    let (room, mut ben) = world.room_heard(2, 3).await;
     for n in 0..40 {
         if n == 20 {
             // What it sent last has not arrived.
@@ -137,9 +127,7 @@ async fn the_death_of_a_rooms_owner_loses_nothing_that_was_acknowledged() {
 #[actix::test]
 async fn who_dies_with_entries_that_nobody_was_told_of_is_found_out_by_the_new_owner() {
     let world = World::of(3).await;
-    let room = world.room_at(2);
-    world.node(1).create(room, &[ANN, BEN]).await;
-    let mut ben = world.node(3).session(BEN).await;
+    let (room, mut ben) = world.room_heard(2, 3).await;
     world.node(1).say(ANN, room, "heard").await;
     assert_eq!(ben.text().await, "heard");
     world.net.cut(NodeId(2), NodeId(3), true);
@@ -153,9 +141,7 @@ async fn who_dies_with_entries_that_nobody_was_told_of_is_found_out_by_the_new_o
 #[actix::test]
 async fn what_an_owner_wrote_last_before_it_stepped_down_is_shown_though_nobody_asks() {
     let world = World::of(3).await;
-    let room = world.room_at(2);
-    world.node(1).create(room, &[ANN, BEN]).await;
-    let mut ben = world.node(3).session(BEN).await;
+    let (room, mut ben) = world.room_heard(2, 3).await;
     world.node(1).say(ANN, room, "heard").await;
     assert_eq!(ben.text().await, "heard");
     world.net.lose(|from, _, envelope| from == NodeId(2) && matches!(envelope, Envelope::Entries { .. } | Envelope::Head { .. }));

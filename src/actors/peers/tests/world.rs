@@ -2,6 +2,7 @@
 //! cut and delay. Who is there, each node is told by the test.
 
 use super::super::join;
+use super::{ANN, BEN};
 use crate::actors::guardian::Guardian;
 use crate::actors::node::{Hubs, NodeContext, Remembering};
 use crate::actors::room::RoomMsg;
@@ -242,6 +243,12 @@ impl World {
     /// A room whose shard the node should own.
     pub fn room_at(&self, id: u32) -> RoomId {
         self.rooms_at(id).next().unwrap()
+    }
+    /// Such a room, of Ann and Ben, and Ben's session at another node.
+    pub async fn room_heard(&self, owner: u32, at: u32) -> (RoomId, Client) {
+        let room = self.room_at(owner);
+        self.node(1).create(room, &[ANN, BEN]).await;
+        (room, self.node(at).session(BEN).await)
     }
     pub fn rooms_at(&self, id: u32) -> impl Iterator<Item = RoomId> {
         let node = self.node(id);
