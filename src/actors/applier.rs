@@ -26,7 +26,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Entries carried out in one write.
@@ -35,6 +35,13 @@ const CHUNK: usize = 1_024;
 const RETRY: Duration = Duration::from_millis(200);
 /// How far a room is followed is written with its next entries, or after this: after a crash so much may be followed again.
 const NOTED_AFTER: Duration = Duration::from_millis(100);
+/// A room's row is written so often over any longer time, and so many times before that at once: in a busy room, entries from which nothing
+/// follows but the row wait for the next time, so that it is not written with every batch. In other rooms it is as new as can be. Whoever
+/// asks for what was derived ([`Settle`]) waits for none of this.
+const ROW_EVERY: Duration = Duration::from_millis(250);
+const ROW_AT_ONCE: u32 = 8;
+/// With more entries than this waiting on a thread, nothing is put off.
+const PUT_OFF_MAX: usize = 10_000;
 
 /// An entry, and the place before it of the user whose membership it changes.
 pub type Applicable = (Arc<Entry>, Option<Place>);
@@ -148,11 +155,54 @@ struct RoomJobs {
     followed: Option<Seq>,
     noting: bool,
     jobs: VecDeque<Job>,
+    /// Something waits that may not be put off.
+    presses: bool,
     busy: bool,
+    /// Until when the row would have been written if each time had been [`ROW_EVERY`] after the one before it.
+    ahead: Option<Instant>,
+    /// The time at which entries that were put off go on is awaited.
+    put_off: bool,
     /// The room is being loaded again and waits for what is under way.
     halting: Option<oneshot::Sender<()>>,
     /// Tells the jobs of this life of the room from those of an earlier one.
     life: u64,
+}
+
+impl RoomJobs {
+    fn push(&mut self, job: Job) {
+        match &job {
+            Job::Entries(entries, _) if entries.iter().all(|(entry, _)| derive::only_the_row(&entry.body)) => {}
+            _ => self.presses = true,
+        }
+        self.jobs.push_back(job);
+    }
+
+    /// For how long what waits may be put off; none: it is to be carried out now.
+    fn may_wait(&self, now: Instant) -> Option<Duration> {
+        let due = self.ahead.filter(|_| !self.presses)?;
+        due.checked_duration_since(now + ROW_EVERY * ROW_AT_ONCE).filter(|pause| !pause.is_zero())
+    }
+
+    /// The row has been written.
+    fn written(&mut self, now: Instant) {
+        self.ahead = Some(self.ahead.map_or(now, |ahead| ahead.max(now)) + ROW_EVERY);
+    }
+
+    /// The next job: entries together, as many as are carried out at once.
+    fn next(&mut self) -> Option<Job> {
+        let mut job = self.jobs.pop_front()?;
+        if let Job::Entries(entries, load) = &mut job {
+            while entries.len() < CHUNK
+                && matches!(self.jobs.front(), Some(Job::Entries(..)))
+                && let Some(Job::Entries(more, its)) = self.jobs.pop_front()
+            {
+                entries.extend(more);
+                load.absorb(its);
+            }
+        }
+        self.presses &= !self.jobs.is_empty();
+        Some(job)
+    }
 }
 
 /// See the module.
@@ -173,7 +223,7 @@ impl Applier {
 
     fn push(&mut self, room: RoomId, job: Job, ctx: &mut Context<Self>) {
         if let Some(jobs) = self.rooms.get_mut(&room) {
-            jobs.jobs.push_back(job);
+            jobs.push(job);
             self.run(room, ctx);
         }
     }
@@ -181,16 +231,22 @@ impl Applier {
     /// Begins the room's next job, unless one is under way.
     fn run(&mut self, room: RoomId, ctx: &mut Context<Self>) {
         let Some(state) = self.rooms.get_mut(&room).filter(|s| !s.busy) else { return };
-        let Some(mut job) = state.jobs.pop_front() else { return };
-        if let Job::Entries(entries, load) = &mut job {
-            while entries.len() < CHUNK
-                && matches!(state.jobs.front(), Some(Job::Entries(..)))
-                && let Some(Job::Entries(more, its)) = state.jobs.pop_front()
-            {
-                entries.extend(more);
-                load.absorb(its);
+        if !state.jobs.is_empty()
+            && self.applying.get() <= PUT_OFF_MAX
+            && let Some(pause) = state.may_wait(Instant::now())
+        {
+            if !std::mem::replace(&mut state.put_off, true) {
+                let life = state.life;
+                ctx.run_later(pause, move |me, ctx| {
+                    if let Some(state) = me.rooms.get_mut(&room).filter(|s| s.life == life) {
+                        state.put_off = false;
+                        me.run(room, ctx);
+                    }
+                });
             }
+            return;
         }
+        let Some(job) = state.next() else { return };
         state.busy = true;
         let row = RoomRow { followed: state.followed, ..state.row.clone() };
         let (node, noted, life) = (self.node.clone(), state.row.followed, state.life);
@@ -216,6 +272,9 @@ impl Applier {
         let halting = state.halting.take();
         match result {
             Ok(Ok((row, job))) => {
+                if row.applied > state.row.applied {
+                    state.written(Instant::now());
+                }
                 state.row = row;
                 match job {
                     Job::Entries(entries, _) => {
@@ -253,6 +312,7 @@ impl Applier {
             Ok(Err((error, job))) => {
                 tracing::warn!(%error, "derived rows could not be written; trying again");
                 state.jobs.push_front(job);
+                state.presses = true;
                 ctx.run_later(RETRY, move |me, ctx| me.run(room, ctx));
                 return;
             }
@@ -332,7 +392,18 @@ impl Handler<Begin> for Applier {
         self.lives += 1;
         let (row, life) = (msg.row, self.lives);
         let followed = row.followed;
-        let fresh = RoomJobs { row, followed, noting: false, jobs: VecDeque::new(), busy: false, halting: None, life };
+        let fresh = RoomJobs {
+            row,
+            followed,
+            noting: false,
+            jobs: VecDeque::new(),
+            presses: false,
+            busy: false,
+            ahead: None,
+            put_off: false,
+            halting: None,
+            life,
+        };
         self.rooms.insert(fresh.row.room, fresh);
     }
 }
@@ -391,5 +462,62 @@ impl Handler<Finish> for Applier {
     type Result = ();
     fn handle(&mut self, msg: Finish, ctx: &mut Self::Context) {
         self.push(msg.room, Job::Finish(msg.reply), ctx);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::protocol::entry::{Body, Message};
+
+    const ROOM: RoomId = RoomId(1);
+
+    fn blank() -> RoomJobs {
+        let row = derive::blank(ROOM);
+        let jobs = VecDeque::new();
+        RoomJobs {
+            row,
+            followed: None,
+            noting: false,
+            jobs,
+            presses: false,
+            busy: false,
+            ahead: None,
+            put_off: false,
+            halting: None,
+            life: 1,
+        }
+    }
+    fn message(seq: Seq, mentions: Vec<UserId>) -> Job {
+        let body = Body::Message(Message { mentions, ..Message::default() });
+        let entry = Entry { room: ROOM, seq, n: seq, id: Default::default(), at: 1, by: UserId(1), cid: None, body };
+        Job::Entries(vec![(Arc::new(entry), None)], Load { applying: Rc::default(), entries: 1 })
+    }
+
+    #[test]
+    fn a_busy_rooms_row_is_written_now_and_then_and_at_once_when_somebody_asks_or_is_concerned() {
+        let (mut room, now) = (blank(), Instant::now());
+        room.push(message(1, Vec::new()));
+        for _ in 0..=ROW_AT_ONCE {
+            assert_eq!(room.may_wait(now), None, "it is not busy for a few messages");
+            room.written(now);
+        }
+        room.next().unwrap();
+        room.push(message(2, Vec::new()));
+        assert_eq!(room.may_wait(now), Some(ROW_EVERY));
+        assert_eq!(room.may_wait(now + ROW_EVERY), None);
+        room.push(message(3, vec![UserId(2)]));
+        assert_eq!(room.may_wait(now), None, "somebody is mentioned");
+        assert!(matches!(room.next(), Some(Job::Entries(entries, load)) if entries.len() == 2 && load.entries == 2), "in one write");
+        room.push(message(4, Vec::new()));
+        assert_eq!(room.may_wait(now), Some(ROW_EVERY));
+        room.push(Job::Settle(oneshot::channel().0));
+        assert_eq!(room.may_wait(now), None, "somebody waits for what was derived");
+        assert!(matches!(room.next(), Some(Job::Entries(..))));
+        assert_eq!(room.may_wait(now), None);
+        assert!(matches!(room.next(), Some(Job::Settle(_))));
+        room.push(message(5, Vec::new()));
+        assert_eq!(room.may_wait(now), Some(ROW_EVERY));
     }
 }

@@ -43,8 +43,6 @@ use gathering::{Begin, Gathering};
 
 /// Ids older than this are given back: an id says roughly when its message was sent.
 const IDS_KEPT: Duration = Duration::from_secs(1);
-/// With so many ids left no more are asked for.
-const IDS_AHEAD: usize = 64;
 /// Encoded bytes of one append at most (they ride in one write of a partition).
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// After the last append the head is told once more, so that a lost envelope is noticed though nothing follows it.
@@ -376,13 +374,15 @@ impl Room {
                     let payload = record::encode_entry(&entry);
                     bytes += payload.len();
                     rows.push(LogRow { seq: entry.seq, epoch: ready.epoch, committed: ready.log.committed(), payload });
-                    batch.replies.push((reply, Recent::of(&entry)));
+                    let recent = ready.log.recent(entry.seq).cloned().unwrap_or_else(|| Recent::of(&entry));
+                    batch.replies.push((reply, recent));
                     batch.entries.push((Arc::new(entry), was));
                 }
             }
         }
         if !rows.is_empty() {
             self.append(rows, batch, ctx);
+            self.ask_for_ids(0, ctx);
         }
         // A room that does not exist must not cost an actor for a minute each time somebody asks for it.
         if let Phase::Ready(ready) = &self.phase
@@ -458,33 +458,42 @@ impl Room {
         }
     }
 
-    /// An id, if there is a fresh one; else more are asked for, and before that: a batch in which ids run out ends there, however many wait.
+    /// An id, if there is a fresh one; else more are asked for.
     fn next_id(&mut self, ctx: &mut Context<Self>) -> Option<u64> {
         let waiting = self.queue.len();
         let Phase::Ready(ready) = &mut self.phase else { return None };
-        let wanted = (waiting + 1).max(2 * ready.gathering.usual()).min(super::sequencer::BLOCK_MAX);
         if ready.ids_at.elapsed() > IDS_KEPT {
             ready.ids.clear();
         }
         let id = ready.ids.pop_front();
-        if (id.is_none() || ready.ids.len() < wanted.min(IDS_AHEAD)) && !ready.asking_ids {
-            ready.asking_ids = true;
-            let (ids, count) = (self.local.node.ids.clone(), wanted.next_multiple_of(8));
-            ctx.spawn(async move { ids.take(count.min(super::sequencer::BLOCK_MAX)).await }.into_actor(self).map(|ids, me, ctx| {
-                let Phase::Ready(ready) = &mut me.phase else { return };
-                ready.asking_ids = false;
-                match ids {
-                    Ok(ids) => {
-                        ready.ids.extend(ids);
-                        ready.ids_at = Instant::now();
-                        me.pump(ctx);
-                    }
-                    // Nothing was done; the sequencer is starting over. Whoever waits goes on waiting until their time limit.
-                    Err(_) => drop(ctx.run_later(Duration::from_millis(20), |me, ctx| me.pump(ctx))),
-                }
-            }));
+        if id.is_none() {
+            self.ask_for_ids(waiting + 1, ctx);
         }
         id
+    }
+
+    /// Has as many ids as the next batch may need, before it begins: a batch in which ids run out ends there, however many wait.
+    fn ask_for_ids(&mut self, waiting: usize, ctx: &mut Context<Self>) {
+        let Phase::Ready(ready) = &mut self.phase else { return };
+        let wanted = waiting.max(2 * ready.gathering.usual()).min(super::sequencer::BLOCK_MAX);
+        if ready.ids.len() >= wanted || ready.asking_ids {
+            return;
+        }
+        ready.asking_ids = true;
+        let (ids, count) = (self.local.node.ids.clone(), (wanted - ready.ids.len()).next_multiple_of(8));
+        ctx.spawn(async move { ids.take(count.min(super::sequencer::BLOCK_MAX)).await }.into_actor(self).map(|ids, me, ctx| {
+            let Phase::Ready(ready) = &mut me.phase else { return };
+            ready.asking_ids = false;
+            match ids {
+                Ok(ids) => {
+                    ready.ids.extend(ids);
+                    ready.ids_at = Instant::now();
+                    me.pump(ctx);
+                }
+                // Nothing was done; the sequencer is starting over. Whoever waits goes on waiting until their time limit.
+                Err(_) => drop(ctx.run_later(Duration::from_millis(20), |me, ctx| me.pump(ctx))),
+            }
+        }));
     }
 
     /// Finds out what a decision needs, then goes on with the same request.

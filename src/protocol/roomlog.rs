@@ -15,7 +15,7 @@ use requests::plain_body;
 use slow::Spoken;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3;
 
 mod people;
 mod requests;
@@ -71,8 +71,20 @@ impl Recent {
 
 /// Hash of a body as it is stored.
 pub fn hash_body(body: &Body) -> u64 {
+    /// Hashes what is written to it.
+    struct Hashing(Xxh3);
+    impl std::io::Write for Hashing {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut hash = Hashing(Xxh3::new());
     // A body that cannot be encoded (an unknown kind) never comes from a request, so it never needs to equal one.
-    rmp_serde::to_vec_named(body).map_or(0, |bytes| xxh3_64(&bytes))
+    rmp_serde::encode::write_named(&mut hash, body).map_or(0, |()| hash.0.digest())
 }
 
 /// An old message, as far as deciding on it needs.
@@ -470,7 +482,8 @@ impl RoomLog {
         }
     }
 
-    fn recent(&self, seq: Seq) -> Option<&Recent> {
+    /// What is remembered of an entry, if it is one of the last ones.
+    pub fn recent(&self, seq: Seq) -> Option<&Recent> {
         let first = self.window.front()?.seq;
         self.window.get(seq.checked_sub(first)? as usize)
     }

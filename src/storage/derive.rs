@@ -27,6 +27,15 @@ pub fn folds_into(body: &Body) -> Option<Seq> {
     }
 }
 
+/// Whether nothing follows from an entry but what the room's row says of its end.
+pub fn only_the_row(body: &Body) -> bool {
+    match body {
+        Body::Message(message) => message.mentions.is_empty(),
+        Body::Call(_) | Body::Unknown => true,
+        _ => false,
+    }
+}
+
 /// Derived state of one room while entries are applied to it.
 #[derive(Clone, Debug)]
 pub struct Deriving {

@@ -54,7 +54,7 @@ impl Room {
                 reply.send(Ok(Answer::entry(&recent)));
             }
         }
-        ready.gathering.begun(batch.entries.len());
+        ready.gathering.begun(Instant::now(), batch.entries.len());
         let what = ready.appends.write(now, append, batch);
         self.carry_out(what, ctx);
     }
@@ -143,6 +143,11 @@ impl Room {
         self.local.delivery.do_send(Deliver { room: self.room, entries: plain, members: ready.members.clone() });
         let waiting: Vec<RoomMsg> = ready.on_commit.extract_if(.., |(seq, _)| *seq <= head).map(|(_, msg)| msg).collect();
         self.put_back(waiting);
+        if let Phase::Ready(ready) = &mut self.phase
+            && ready.appends.is_settled()
+        {
+            ready.gathering.settled(self.appended, self.queue.len());
+        }
         self.apply(entries);
     }
 
