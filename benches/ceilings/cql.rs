@@ -16,6 +16,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
 
+/// Compactions are waited for so long at most.
+const COMPACTED_MAX: Duration = Duration::from_secs(60);
 /// Rows go to so many partitions by turns.
 const ROOMS: i64 = 100;
 
@@ -59,6 +61,7 @@ async fn measure(asked: Asked) -> Result<(), Box<dyn Error>> {
             for in_flight in asked.in_flight {
                 println!("{}", writer.clone().closed(in_flight, time).await?);
             }
+            writer.compacted().await;
         }
     }
     Ok(())
@@ -121,6 +124,19 @@ impl Writer {
             "ceiling": "cql", "in_flight": in_flight, "row_bytes": self.value.len(), "inserts_per_s": per_second.round(),
             "ms": millis(&took.borrow()),
         }))
+    }
+
+    /// Waits until what was written here is no longer being compacted: that would be done while something else is measured. A database that
+    /// does not say so is not waited for.
+    async fn compacted(&self) {
+        let began = Instant::now();
+        while began.elapsed() < COMPACTED_MAX {
+            let Ok(answer) = self.session.query_unpaged("SELECT keyspace_name FROM system_views.sstable_tasks", ()).await else { return };
+            if !answer.into_rows_result().is_ok_and(|rows| rows.rows_num() > 0) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// One row at a time, each when it is due.

@@ -166,7 +166,7 @@ pub trait MessageLog: Send + Sync + 'static {
     /// Removes the room's oldest rows with a seq below `below` and below the room's base (rule 15), at most about `rows_max` and only whole seqs,
     /// and with them what was derived from their messages (folds, mentions). The room's **floor**, the first seq that is still there, is
     /// raised in the same atomic write: a reader sees either the rows or a floor above them. Durable with the next append; until then
-    /// it may be undone by a crash, and is done again.
+    /// it may be undone by a crash, and is done again. Rows that were appended at once may be kept together while some of them are to be kept.
     async fn purge(&self, room: RoomId, below: Seq, rows_max: usize) -> Result<Purged>;
 
     /// The floor of each room: 1 unless something was purged. Never falls.

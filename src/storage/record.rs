@@ -4,7 +4,7 @@
 //! A later version may append fields to the entry (unknown ones are ignored) without a new record version.
 
 use super::{LogRow, Result, StorageError};
-use crate::protocol::entry::Entry;
+use crate::protocol::entry::{Body, Entry};
 use crate::protocol::ids::{Epoch, RoomId, Seq, bucket_of};
 use bytes::{BufMut, Bytes, BytesMut};
 use xxhash_rust::xxh3::Xxh3;
@@ -25,7 +25,12 @@ pub fn key(room: RoomId, seq: Seq, epoch: Epoch) -> [u8; 28] {
 
 /// An entry as a row's payload.
 pub fn encode_entry(entry: &Entry) -> Bytes {
-    let mut out = Vec::with_capacity(160);
+    // Most entries are a message's text, and names of fields.
+    let text = match &entry.body {
+        Body::Message(message) => message.text.len(),
+        _ => 0,
+    };
+    let mut out = Vec::with_capacity(192 + text);
     // Writing to a Vec cannot fail, and every body that is built here has a kind that can be written.
     rmp_serde::encode::write_named(&mut out, entry).expect("an entry of a known kind can be encoded");
     out.into()

@@ -2,10 +2,10 @@
 
 use super::calls::{nothing_written, odd};
 use super::rows::{RowWrite, SLICES, all, number};
-use super::{Core, ScyllaStore};
+use super::{Core, ScyllaStore, packing};
 use crate::protocol::ids::{BUCKET_ENTRIES, Epoch, RoomId, Seq, Shard, bucket_of};
 use crate::storage::tailing::Tailing;
-use crate::storage::{Append, LogEnd, LogRow, MessageLog, Purged, Result, Stamp, StorageError, Tail, record};
+use crate::storage::{Append, LogEnd, LogRow, MessageLog, Purged, Result, Stamp, StorageError, Tail};
 use async_trait::async_trait;
 use scylla::value::CqlValue;
 use std::sync::atomic::Ordering::Relaxed;
@@ -70,27 +70,28 @@ impl Core {
         let (pointed, marked) = tokio::join!(point, mark);
         pointed.and(marked).map_err(nothing_written)?;
         let count = rows.len() as u64;
-        let put = |row: LogRow| {
-            let value = record::encode_value(room, &row).to_vec();
-            let key = [room.0 as i64, i64::from(bucket), row.seq as i64, row.epoch.0 as i64];
-            let [room, _, seq, epoch] = key.map(CqlValue::BigInt);
+        let put = |(seq, epoch, value): (Seq, Epoch, Vec<u8>)| {
+            let key = [room.0 as i64, seq as i64, epoch.0 as i64].map(CqlValue::BigInt);
+            let [room, seq, epoch] = key;
             (self.statements.log_put.clone(), vec![room, CqlValue::Int(bucket as i32), seq, epoch, CqlValue::Blob(value)])
         };
-        self.write_batch(rows.into_iter().map(put).collect()).await?;
+        self.write_batch(packing::pack(room, &rows).into_iter().map(put).collect()).await?;
         self.batches.fetch_add(1, Relaxed);
         self.rows.fetch_add(count, Relaxed);
         Ok(())
     }
 
-    /// Rows of one bucket, every epoch, ascending; pages are read upward (rule 13).
+    /// Rows of one bucket, every epoch, ascending by (seq, epoch); pages are read upward (rule 13).
     pub(super) async fn bucket_rows(&self, room: RoomId, bucket: u32, from: Seq, to: Seq) -> Result<Vec<LogRow>> {
-        let values = (room.0 as i64, bucket as i32, i64::try_from(from).unwrap_or(i64::MAX), i64::try_from(to).unwrap_or(i64::MAX));
+        Ok(packing::flatten(self.bucket_packs(room, bucket, from, to).await?, from, to))
+    }
+
+    /// The packs in which they lie, whole.
+    pub(super) async fn bucket_packs(&self, room: RoomId, bucket: u32, from: Seq, to: Seq) -> Result<Vec<Vec<LogRow>>> {
+        let (from, to) = (from.saturating_sub(packing::REACH), i64::try_from(to).unwrap_or(i64::MAX));
+        let values = (room.0 as i64, bucket as i32, i64::try_from(from).unwrap_or(i64::MAX), to);
         let rows = self.select::<(i64, i64, Vec<u8>)>(&self.statements.log_range, values, usize::MAX).await?;
-        let decode = |(seq, epoch, value): (i64, i64, Vec<u8>)| {
-            let key = record::key(room, seq as u64, Epoch(epoch as u64));
-            Ok(record::decode_row(&key, &value)?.1)
-        };
-        rows.into_iter().map(decode).collect()
+        rows.into_iter().map(|(seq, epoch, value)| packing::unpack(room, seq as u64, Epoch(epoch as u64), &value)).collect()
     }
 
     async fn rows(&self, room: RoomId, from: Seq, to: Seq) -> Result<Vec<LogRow>> {

@@ -31,6 +31,7 @@ mod cursors;
 mod log;
 mod names;
 mod ownership;
+mod packing;
 mod purge;
 mod receiving;
 mod records;

@@ -3,9 +3,9 @@
 //! First the floor, at a quorum, then the rows: a reader who misses rows finds a floor above them. Rows that stay behind a crash in between
 //! lie below the floor; the next purge of the room takes them along, since it removes by range.
 
-use super::Core;
 use super::rooms::{FOLD, MENTION, fold_part};
 use super::rows::{RowWrite, all, pair};
+use super::{Core, packing};
 use crate::protocol::entry::Body;
 use crate::protocol::ids::{RoomId, Seq, UserId, bucket_of};
 use crate::storage::{LogRow, Purged, Result, record};
@@ -21,10 +21,10 @@ impl Core {
         if end <= was {
             return Ok(Purged { floor: was, rows: 0, more: false });
         }
-        let (doomed, more) = self.doomed(room, was, end, rows_max.max(1)).await?;
-        let Some(floor) = doomed.last().map(|row| row.seq + 1) else {
+        let (doomed, floor, more) = self.doomed(room, was, end, rows_max.max(packing::ROWS_MAX)).await?;
+        if doomed.is_empty() {
             return Ok(Purged { floor: was, rows: 0, more: false });
-        };
+        }
         self.write(&self.statements.mark_floor, (floor as i64, floor as i64, room.0 as i64)).await?;
         self.remove_derived(room, was, floor, &doomed).await?;
         let (first, last) = (bucket_of(was.saturating_sub(1)), bucket_of(floor));
@@ -35,18 +35,23 @@ impl Core {
         Ok(Purged { floor, rows: doomed.len(), more })
     }
 
-    /// The oldest rows of `from..end`, whole seqs, at most about `rows_max`; and whether there are more.
-    async fn doomed(&self, room: RoomId, from: Seq, end: Seq, rows_max: usize) -> Result<(Vec<LogRow>, bool)> {
-        let mut doomed: Vec<LogRow> = Vec::new();
+    /// The oldest rows of `from..end`, whole packs, at most about `rows_max`; the seq below which they lie; and whether there are more. A pack
+    /// of which some is to be kept is kept whole: what is in it was written in one moment.
+    async fn doomed(&self, room: RoomId, from: Seq, end: Seq, rows_max: usize) -> Result<(Vec<LogRow>, Seq, bool)> {
+        let (mut doomed, mut floor) = (Vec::new(), from);
         for bucket in bucket_of(from)..=bucket_of(end - 1) {
-            for row in self.bucket_rows(room, bucket, from, end - 1).await? {
-                if doomed.len() >= rows_max && doomed.last().is_some_and(|last| last.seq != row.seq) {
-                    return Ok((doomed, true));
-                }
-                doomed.push(row);
+            let packs = self.bucket_packs(room, bucket, from, end - 1).await?;
+            let rows = packing::flatten(packs.clone(), from, end - 1);
+            let Some(above) = rows.last().map(|row| row.seq + 1) else { continue };
+            let cut = rows.get(rows_max.saturating_sub(doomed.len())).map(|row| row.seq);
+            let seam = packing::seam(&packs, cut.unwrap_or(above));
+            doomed.extend(rows.into_iter().filter(|row| row.seq < seam));
+            floor = floor.max(seam);
+            if seam < above {
+                return Ok((doomed, floor, cut.is_some()));
             }
         }
-        Ok((doomed, false))
+        Ok((doomed, floor, false))
     }
 
     async fn remove_derived(&self, room: RoomId, from: Seq, floor: Seq, rows: &[LogRow]) -> Result<()> {

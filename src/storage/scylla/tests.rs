@@ -202,12 +202,33 @@ async fn ids_are_listed_in_order_over_all_slices() {
 async fn what_is_purged_does_not_come_back_with_a_late_write() {
     let t = Temporary::new();
     let s = t.store().await;
-    s.append(batch(ROOM, 1, 20, 0)).await.unwrap();
+    let (gone, kept) = (batch(ROOM, 1, 10, 0), batch(ROOM, 11, 20, 10));
+    s.append(gone.clone()).await.unwrap();
+    s.append(kept).await.unwrap();
     s.mark(ROOM, 20).await.unwrap();
     assert_eq!(s.purge(ROOM, 11, 100).await.unwrap().floor, 11);
-    s.append(batch(ROOM, 1, 20, 0)).await.unwrap();
+    s.append(gone).await.unwrap();
     assert_eq!(s.rows(ROOM, 1, 20).await.unwrap().first().unwrap().seq, 11);
     assert_eq!(s.shards(), 16);
+}
+
+/// A pack goes when all of it may go; what else was written with its first row's seq, under other epochs, goes or stays with it.
+#[tokio::test]
+async fn a_purge_takes_whole_packs_and_nothing_that_is_to_be_kept() {
+    let t = Temporary::new();
+    let s = t.store().await;
+    s.append(batch(ROOM, 1, 40, 0)).await.unwrap();
+    s.append(batch(ROOM, 41, 60, 40)).await.unwrap();
+    s.mark(ROOM, 60).await.unwrap();
+    assert_eq!(s.rows(ROOM, 20, 45).await.unwrap().iter().map(|row| row.seq).collect::<Vec<_>>(), (20..=45).collect::<Vec<_>>());
+    // 1 to 32 lie together, and 33 to 40.
+    let purged = s.purge(ROOM, 20, 1_000).await.unwrap();
+    assert_eq!((purged.floor, purged.rows), (1, 0));
+    let purged = s.purge(ROOM, 39, 1_000).await.unwrap();
+    assert_eq!((purged.floor, purged.rows, purged.more), (33, 32, false));
+    assert_eq!(s.rows(ROOM, 1, 60).await.unwrap().iter().map(|row| row.seq).collect::<Vec<_>>(), (33..=60).collect::<Vec<_>>());
+    let purged = s.purge(ROOM, 60, 1_000).await.unwrap();
+    assert_eq!((purged.floor, purged.rows), (41, 8), "the pack of the base stays");
 }
 
 #[tokio::test]
