@@ -303,8 +303,15 @@ async fn start_actors(
     Ok(node)
 }
 
-/// Starts the rooms whose last entries were not applied when the process ended; they redo them from the log.
+/// The other nodes say within this what they own; one that does not is no longer counted soon.
+const INTRODUCTION: Duration = Duration::from_secs(5);
+
+/// Starts the rooms whose last entries were not applied when the process ended; they redo them from the log. Those that other nodes own are
+/// at work: they are not disturbed.
 async fn redo(node: &NodeContext) -> Result<(), NodeError> {
+    if let Some(peers) = node.router.peers() {
+        peers.introduced(INTRODUCTION).await;
+    }
     let rooms = in_time(node.store.unapplied(None)).await.map_err(|e| NodeError::Failed(e.to_string()))?;
     if !rooms.is_empty() {
         tracing::info!(rooms = rooms.len(), "redoing what was not applied");

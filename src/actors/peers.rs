@@ -45,9 +45,11 @@ pub const ASK_MS: u32 = 2_000;
 /// Questions that may be open.
 const OPEN_MAX: usize = 65_536;
 /// How often a shard is looked for, and what must arrive is sent.
-const TRIES: u32 = 3;
-/// Before the same node is asked again about a shard: its owner is being changed.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const TRIES: u32 = 6;
+/// The first pause before the same node is asked again about a shard, because its owner is being changed; each further one is twice as long,
+/// up to the second figure. Nearly always the word of it is on its way, over another link.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const LOOK_AGAIN_MAX: Duration = Duration::from_millis(100);
 /// Rooms or users in one question or word.
 const CHUNK: usize = 1_000;
 /// A shard counts as just gained for this long: what nodes announce to its new owner may still be on its way.
@@ -92,8 +94,16 @@ pub struct Peers {
     woken: Notify,
     lines: Lines,
     secrets: Secrets,
+    /// Nodes that have said what they own since this one joined.
+    introduced: Mutex<BTreeSet<NodeId>>,
+    introducing: Notify,
     /// What this node refused others.
     refused: Mutex<Refused>,
+}
+
+/// How long to wait before a shard is looked for with so many tries left.
+fn look_again(tries: u32) -> Duration {
+    (LOOK_AGAIN * (1 << TRIES.saturating_sub(tries).min(8))).min(LOOK_AGAIN_MAX)
 }
 
 fn unavailable() -> ApiError {
@@ -202,6 +212,8 @@ impl Peers {
             lines: Lines::new(me, node.store.shards()),
             refused: Mutex::default(),
             secrets: Secrets::default(),
+            introduced: Mutex::default(),
+            introducing: Notify::new(),
         }
     }
 
@@ -415,7 +427,7 @@ impl Peers {
                 return (out, failed);
             }
             if round > 0 {
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(look_again(TRIES + 1 - round)).await;
             }
             let Some(node) = self.node.upgrade() else { return (out, Some(lost())) };
             let mut by_owner: BTreeMap<NodeId, Vec<T>> = BTreeMap::new();
@@ -478,6 +490,8 @@ impl Peers {
         self.give_up(gone);
         self.refused.lock().forget(gone);
         self.secrets.gone(gone);
+        self.introduced.lock().remove(&gone);
+        self.introducing.notify_waiters();
         for guardian in node.router.guardians() {
             guardian.addr.do_send(GuardianMsg::NodeGone(gone));
         }
@@ -524,6 +538,28 @@ impl Peers {
     /// The nodes that are there beside this one.
     fn others(&self) -> Vec<NodeId> {
         self.shared.look(|view| view.membership().nodes().map(|(node, _)| node).filter(|node| *node != view.me()).collect())
+    }
+
+    /// Waits until every other node that is there has said what it owns, at most so long. A node that comes anew knows only the plan: what it
+    /// took by that before it heard who is at work, it would take from them without a handover.
+    pub async fn introduced(&self, limit: Duration) {
+        let all = async {
+            loop {
+                let heard = self.introducing.notified();
+                if self.others().iter().all(|other| self.introduced.lock().contains(other)) {
+                    return;
+                }
+                heard.await;
+            }
+        };
+        if tokio::time::timeout(limit, all).await.is_err() {
+            tracing::warn!("not every node that is there has said what it owns; what is theirs may be taken from them");
+        }
+    }
+
+    fn introduced_itself(&self, other: NodeId) {
+        self.introduced.lock().insert(other);
+        self.introducing.notify_waiters();
     }
 
     /// The webhooks were changed here.

@@ -6,7 +6,7 @@
 //! ([`Here`]): should the shard go, what its rooms pass on goes before whatever comes after.
 
 use super::line::Line;
-use super::{ASK_MS, LOOK_AGAIN, Peers, TRIES, Then, serving, unavailable};
+use super::{ASK_MS, Peers, TRIES, Then, look_again, serving, unavailable};
 use crate::actors::node::NodeContext;
 use crate::actors::room::RoomMsg;
 use crate::actors::router::{Place, Reply, lost};
@@ -220,7 +220,7 @@ impl Peers {
         }
         let runtime = self.runtime.clone();
         runtime.spawn(async move {
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(look_again(tries + 1)).await;
             self.ask_owner(shard, question, surely, tries, then);
         });
     }
@@ -285,7 +285,7 @@ impl Peers {
         match said {
             Ok(Said::Elsewhere(_)) if asked.tries > 0 && asked.until > Instant::now() => {
                 let moved = self.shared.owner(asked.shard) != owner;
-                let not_before = (!moved).then(|| Instant::now() + LOOK_AGAIN);
+                let not_before = (!moved).then(|| Instant::now() + look_again(asked.tries));
                 self.lines.back(room, ticket, Asked { tries: asked.tries - 1, ..asked }, not_before);
                 if let Some(at) = not_before {
                     let peers = self.clone();

@@ -131,14 +131,22 @@ impl Peers {
             node.forget(Changed::Anything);
             self.read_webhooks(node);
         }
-        // Also where nothing is owned: a hole before it shows.
+        self.say_what_is_owned(node, None);
+        self.tell_secrets(node);
+    }
+
+    /// Tells another node, or all, which shards this one owns. Also where that is none: a hole before it shows.
+    pub(super) fn say_what_is_owned(&self, node: &NodeContext, to: Option<NodeId>) {
         let owned: BTreeMap<u32, u64> = node.claims.all_owned().into_iter().map(|(shard, epoch)| (shard.0, epoch)).collect();
         let all = node.store.shards();
         for first in (0..all).step_by(CHUNK) {
             let end = all.min(first + CHUNK as u32);
             let shards = owned.range(first..end).map(|(shard, epoch)| (*shard, *epoch)).collect();
-            self.broadcast(node, &Word::Owns { shards, among: Some((first, end)) });
+            let word = Word::Owns { shards, among: Some((first, end)) };
+            match to {
+                Some(to) => self.tell(node, to, &word),
+                None => self.broadcast(node, &word),
+            }
         }
-        self.tell_secrets(node);
     }
 }

@@ -199,6 +199,9 @@ fn word_of(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, word: Word
                 peers.owns_no_other(from, first..end.min(node.store.shards()), &shards);
             }
             shards.into_iter().for_each(|(shard, epoch)| owned(node, peers, from, shard, epoch));
+            if among.is_some_and(|(_, end)| end >= node.store.shards()) {
+                peers.introduced_itself(from);
+            }
         }
         Word::Released { shard, to, epoch } => {
             let (shard, to) = (Shard(shard), NodeId(to));
@@ -249,7 +252,10 @@ fn word_of(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, word: Word
             }
             peers.wake();
         }
-        Word::Again => peers.tell_again(from),
+        Word::Again => {
+            peers.tell_again(from);
+            peers.say_what_is_owned(node, Some(from));
+        }
         Word::Webhooks => peers.read_webhooks(node),
         Word::Changed(changed) => node.forget(changed),
         Word::Secrets(prints) => peers.secrets.heard(from, prints),

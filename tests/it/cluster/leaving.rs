@@ -17,6 +17,11 @@ async fn a_rolling_restart_under_load_costs_everybody_no_more_than_a_reconnect()
         stage.cluster.together(3).await;
     }
     a_moment(&mut random).await;
+    for member in &stage.cluster.members {
+        // Who goes hands over, and who comes back waits until it is handed what others are at work on.
+        let log = member.node.read().await.log();
+        assert!(!log.contains("gives up what it had not settled"), "a shard was taken from an owner that was there:\n{log}");
+    }
     stage.silence(talkers).await;
 }
 
