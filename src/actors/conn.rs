@@ -162,6 +162,11 @@ impl Conn {
         }
     }
 
+    /// Whether the thread's flusher is about to write.
+    fn is_flushed_soon(&self) -> bool {
+        self.dirty.get() && FLUSHER.with_borrow(Option::is_some)
+    }
+
     /// Sends a Close after what is queued and takes no more frames.
     pub fn finish(self: &Rc<Self>, close: Close) {
         self.finish_with(close.code, close.reason);
@@ -340,7 +345,10 @@ impl Stream for Incoming {
                 out.waker = Some(cx.waker().clone());
             }
         }
-        if let Poll::Ready(false) = me.conn.poll_flush(cx) {
+        // What was queued just now the flusher writes, with whatever else is queued for this socket until its turn comes.
+        if !me.conn.is_flushed_soon()
+            && let Poll::Ready(false) = me.conn.poll_flush(cx)
+        {
             me.conn.kill();
             return Poll::Ready(None);
         }

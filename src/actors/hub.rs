@@ -19,6 +19,7 @@ use crate::protocol::ops::{PresenceState, Push};
 use crate::protocol::resume::{self, PutOut, Seam, Step};
 use crate::telemetry::metrics;
 use actix::prelude::*;
+use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +30,8 @@ use std::time::{Duration, Instant};
 
 /// Entries kept per feed so that the last step of a catch-up needs no log.
 const RECENT_MAX: usize = 64;
+/// Bytes of frames that are joined to one piece at most.
+const JOINED_MAX: usize = 64 * 1024;
 /// Entries held while a hole is read.
 const HELD_MAX: usize = 4_096;
 /// Channels left during one session; then it resumes.
@@ -537,36 +540,50 @@ impl Hub {
 
 impl Feed {
     fn give(&mut self, room: RoomId, entries: &[FramedEntry]) {
-        for entry in entries {
-            let seq = entry.what.seq;
-            if self.next.is_some_and(|next| seq < next) {
-                continue;
+        let given = self.next.map_or(0, |next| entries.partition_point(|entry| entry.what.seq < next));
+        // Whoever an entry puts out gets nothing behind it.
+        for run in entries[given..].split_inclusive(|entry| resume::ends_membership(&entry.what).is_some()) {
+            self.give_run(run);
+            let Some(last) = run.last().map(|entry| &entry.what) else { continue };
+            self.next = Some(last.seq + 1);
+            self.fresh = true;
+            if let Some(user) = resume::ends_membership(last) {
+                // Who was looked at later than this came back since.
+                self.remove(room, user, last.seq, |from| from <= last.seq);
             }
-            let (mut delivered, mut bytes) = (0, 0);
-            for Attached { seat, from } in &self.seats {
-                if seq < *from {
-                    continue;
+        }
+    }
+
+    /// Entries for all who are fed. Their frames lie one behind the other for everybody who gets all of them.
+    fn give_run(&mut self, run: &[FramedEntry]) {
+        let (mut json, mut msgpack) = (None, None);
+        let (mut delivered, mut bytes) = (0, 0);
+        for Attached { seat, from } in &self.seats {
+            let had = run.partition_point(|entry| entry.what.seq < *from);
+            let of_all = match seat.format {
+                Format::Json => &mut json,
+                Format::Msgpack => &mut msgpack,
+            };
+            let some;
+            let frames = match had {
+                0 => of_all.get_or_insert_with(|| joined(run, seat.format)),
+                _ => {
+                    some = joined(&run[had..], seat.format);
+                    &some
                 }
-                let frame = entry.frame(seat.format);
-                let length = frame.len() as u64;
-                if seat.conn.push(frame) {
-                    delivered += 1;
+            };
+            for (frames, count) in frames {
+                let length = frames.len() as u64;
+                if seat.conn.push(frames.clone()) {
+                    delivered += count;
                     bytes += length;
                 }
             }
-            metrics().deliveries_total.inc_by(delivered);
-            metrics().delivered_bytes_total.inc_by(bytes);
-            self.next = Some(seq + 1);
-            self.fresh = true;
-            if self.recent.len() == RECENT_MAX {
-                self.recent.pop_front();
-            }
-            self.recent.push_back(entry.clone());
-            if let Some(user) = resume::ends_membership(&entry.what) {
-                // Who was looked at later than this came back since.
-                self.remove(room, user, seq, |from| from <= seq);
-            }
         }
+        metrics().deliveries_total.inc_by(delivered);
+        metrics().delivered_bytes_total.inc_by(bytes);
+        self.recent.extend(run.iter().cloned());
+        self.recent.drain(..self.recent.len().saturating_sub(RECENT_MAX));
     }
 
     /// Of the user's sessions those that are fed from a seq for which `also` holds.
@@ -593,6 +610,24 @@ impl Feed {
         // A catch-up that is under way must still hear of it when its user was put out.
         *self = Feed { put_out: std::mem::take(&mut self.put_out), ..Feed::default() };
     }
+}
+
+/// The frames of entries one behind the other, as few pieces as may be, and how many are in each.
+fn joined(entries: &[FramedEntry], format: Format) -> Vec<(Bytes, u64)> {
+    let frames: Vec<Bytes> = entries.iter().map(|entry| entry.frame(format)).collect();
+    let mut pieces = Vec::with_capacity(1);
+    let mut rest = &frames[..];
+    while let Some(first) = rest.first() {
+        let mut bytes = 0;
+        let fits = |frame: &&Bytes| {
+            bytes += frame.len();
+            bytes <= JOINED_MAX
+        };
+        let (these, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        pieces.push((if these.len() == 1 { first.clone() } else { these.concat().into() }, these.len() as u64));
+        rest = others;
+    }
+    pieces
 }
 
 /// What reaches the hub's actor.

@@ -37,7 +37,7 @@ pub struct Answered {
 }
 
 enum To {
-    Actor(Recipient<Answered>, u64),
+    Actor(Arc<Recipient<Answered>>, u64),
     Task(oneshot::Sender<Result<Answer, ApiError>>),
     Call(Box<dyn FnOnce(Result<Answer, ApiError>) + Send>),
     Nobody,
@@ -61,8 +61,8 @@ pub struct Place {
 }
 
 impl Reply {
-    /// To an actor.
-    pub fn to(recipient: Recipient<Answered>, key: u64) -> Reply {
+    /// To an actor, whose address all its requests share: to make one costs more than to send to it.
+    pub fn to(recipient: Arc<Recipient<Answered>>, key: u64) -> Reply {
         To::Actor(recipient, key).into()
     }
     /// To a task.

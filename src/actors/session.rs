@@ -110,6 +110,8 @@ pub struct Session {
     echo: bool,
     name: String,
     pending: HashMap<u64, Pending>,
+    /// Where answers come from rooms; made for the first request, for most sessions send nothing.
+    answers: Option<Arc<Recipient<Answered>>>,
     next_key: u64,
     in_flight: usize,
     malformed: u32,
@@ -195,6 +197,7 @@ impl Session {
                 echo,
                 name: String::new(),
                 pending: HashMap::new(),
+                answers: None,
                 next_key: 0,
                 in_flight: 0,
                 malformed: 0,
@@ -341,7 +344,8 @@ impl Session {
             self.seat.oldest.set(Some(began));
         }
         self.under_way(1);
-        Reply::to(ctx.address().recipient(), self.next_key)
+        let answers = self.answers.get_or_insert_with(|| Arc::new(ctx.address().recipient()));
+        Reply::to(answers.clone(), self.next_key)
     }
 
     /// Does something that takes time, within the time limit, and answers with its result.

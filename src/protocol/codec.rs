@@ -314,7 +314,7 @@ impl FieldWriter for RequestWriter {
 }
 
 fn encode<T: Serialize>(format: Format, frame: &T) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
+    let mut out = Vec::with_capacity(512);
     let why = "writing to a Vec cannot fail, and frames have text keys only";
     match format {
         Format::Json => serde_json::to_writer(&mut out, frame).expect(why),
