@@ -1,5 +1,9 @@
 //! Arguments in, exit code out. Everything else is the library's.
 
+// What a message needs is allocated on one thread and let go on another, all the time: this one does that in half of the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     hubbub::cli::main()
 }

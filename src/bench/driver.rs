@@ -162,11 +162,16 @@ impl<'p> Driver<'p> {
             let mut touched = std::mem::take(&mut self.touched);
             touched.sort_unstable();
             touched.dedup();
+            let mut senders = Vec::new();
             for room in touched.drain(..) {
                 while self.in_flight(room) < u64::from(window) {
                     let now = self.now();
-                    self.send(room, now);
+                    senders.push(self.queue(room, now));
                 }
+                // What somebody sends in one moment goes in one write.
+                senders.sort_unstable();
+                senders.dedup();
+                senders.drain(..).for_each(|sender| self.flush(sender));
             }
             if self.touched.is_empty() {
                 self.touched = touched; // its memory, not its content
@@ -210,6 +215,12 @@ impl<'p> Driver<'p> {
     }
 
     fn send(&mut self, room: usize, due: u64) {
+        let sender = self.queue(room, due);
+        self.flush(sender);
+    }
+
+    /// Queues the room's next message; gives its sender.
+    fn queue(&mut self, room: usize, due: u64) -> usize {
         let rooms = self.record.rooms.len();
         let tally = &mut self.record.rooms[room];
         let n = tally.due.len() as u32;
@@ -217,7 +228,7 @@ impl<'p> Driver<'p> {
         let sender = self.plan.sender_of(n as usize) * rooms + room;
         let conn = &mut self.conns[sender];
         self.dialect.send(&conn.seat, n, tally.head, self.plan.size, &mut conn.out);
-        self.flush(sender);
+        sender
     }
 
     fn idle(&mut self, from: usize, to: usize) -> Result<Value, BenchError> {
