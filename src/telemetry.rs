@@ -34,7 +34,7 @@ const RELOADS: &[&str] = &["reloaded", "refused"];
 /// What became of an attempt to sign in, register or renew.
 pub const AUTH_RESULTS: &[&str] = &["signed_in", "registered", "refreshed", "mfa_required", "refused", "rate_limited", "revoked", "failed"];
 /// What became of an attempt to hand a mail over.
-pub const MAIL_RESULTS: &[&str] = &["sent", "retried", "failed", "refused"];
+pub const MAIL_RESULTS: &[&str] = &["sent", "retried", "failed", "refused", "none"];
 /// What became of an event for a webhook.
 pub const WEBHOOK_RESULTS: &[&str] = &["delivered", "retried", "dead", "dropped"];
 /// What became of a request to others.

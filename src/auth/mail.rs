@@ -140,8 +140,9 @@ impl Place {
     pub fn run(self, work: impl Future<Output = Option<Mail>> + Send + 'static) {
         let Place { shared, permit } = self;
         shared.thread.clone().spawn(async move {
-            if let Some(mail) = work.await {
-                shared.hand_over(&mail).await;
+            match work.await {
+                Some(mail) => shared.hand_over(&mail).await,
+                None => drop(metrics().mails_total.of("none").inc()),
             }
             drop(permit);
         });

@@ -82,7 +82,7 @@ async fn from_the_death_of_an_owner_to_the_next_acknowledged_message() {
 async fn from_a_planned_leave_to_the_next_acknowledged_message() {
     let mut random = seeded();
     let (stage, talkers) = Stage::talk(TestCluster::start_with(3, default_lease).await, 6, 12).await;
-    let (mut leaves, mut quiet) = (Vec::new(), Vec::new());
+    let (mut leaves, mut returns, mut quiet) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..6 {
         sleep(Duration::from_secs(3)).await;
         quiet.push(now());
@@ -91,6 +91,9 @@ async fn from_a_planned_leave_to_the_next_acknowledged_message() {
         let mut node = stage.cluster.members[1 + round % 2].node.write().await;
         leaves.push(now());
         assert!(node.stop().await.success());
+        // Its return is another thing.
+        sleep(Duration::from_secs(3)).await;
+        returns.push(now());
         node.restart().await;
         drop(node);
         stage.cluster.together(3).await;
@@ -98,5 +101,6 @@ async fn from_a_planned_leave_to_the_next_acknowledged_message() {
     let (guests, verdict) = stage.silence(talkers).await;
     println!("{} acknowledged; the room that waited longest, ms: {:?}", verdict.stats.acked, waits(&guests, &leaves));
     println!("the longest acknowledgement for who stayed and for who had to come back, ms: {:?}", pauses(&guests, &leaves));
+    println!("the same for a node that comes back, from the start of its process on: {:?}", pauses(&guests, &returns));
     println!("the same at moments at which nothing happened: {:?}", pauses(&guests, &quiet));
 }
