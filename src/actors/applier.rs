@@ -169,6 +169,22 @@ struct RoomJobs {
 }
 
 impl RoomJobs {
+    /// With nothing to do.
+    fn new(row: RoomRow, life: u64) -> RoomJobs {
+        RoomJobs {
+            followed: row.followed,
+            row,
+            noting: false,
+            jobs: VecDeque::new(),
+            presses: false,
+            busy: false,
+            ahead: None,
+            put_off: false,
+            halting: None,
+            life,
+        }
+    }
+
     fn push(&mut self, job: Job) {
         match &job {
             Job::Entries(entries, _) if entries.iter().all(|(entry, _)| derive::only_the_row(&entry.body)) => {}
@@ -391,20 +407,7 @@ impl Handler<Begin> for Applier {
     fn handle(&mut self, msg: Begin, _: &mut Self::Context) {
         self.lives += 1;
         let (row, life) = (msg.row, self.lives);
-        let followed = row.followed;
-        let fresh = RoomJobs {
-            row,
-            followed,
-            noting: false,
-            jobs: VecDeque::new(),
-            presses: false,
-            busy: false,
-            ahead: None,
-            put_off: false,
-            halting: None,
-            life,
-        };
-        self.rooms.insert(fresh.row.room, fresh);
+        self.rooms.insert(row.room, RoomJobs::new(row, life));
     }
 }
 impl Handler<Apply> for Applier {
@@ -473,22 +476,6 @@ mod tests {
 
     const ROOM: RoomId = RoomId(1);
 
-    fn blank() -> RoomJobs {
-        let row = derive::blank(ROOM);
-        let jobs = VecDeque::new();
-        RoomJobs {
-            row,
-            followed: None,
-            noting: false,
-            jobs,
-            presses: false,
-            busy: false,
-            ahead: None,
-            put_off: false,
-            halting: None,
-            life: 1,
-        }
-    }
     fn message(seq: Seq, mentions: Vec<UserId>) -> Job {
         let body = Body::Message(Message { mentions, ..Message::default() });
         let entry = Entry { room: ROOM, seq, n: seq, id: Default::default(), at: 1, by: UserId(1), cid: None, body };
@@ -497,7 +484,7 @@ mod tests {
 
     #[test]
     fn a_busy_rooms_row_is_written_now_and_then_and_at_once_when_somebody_asks_or_is_concerned() {
-        let (mut room, now) = (blank(), Instant::now());
+        let (mut room, now) = (RoomJobs::new(derive::blank(ROOM), 1), Instant::now());
         room.push(message(1, Vec::new()));
         for _ in 0..=ROW_AT_ONCE {
             assert_eq!(room.may_wait(now), None, "it is not busy for a few messages");

@@ -71,8 +71,7 @@ impl Core {
         pointed.and(marked).map_err(nothing_written)?;
         let count = rows.len() as u64;
         let put = |(seq, epoch, value): (Seq, Epoch, Vec<u8>)| {
-            let key = [room.0 as i64, seq as i64, epoch.0 as i64].map(CqlValue::BigInt);
-            let [room, seq, epoch] = key;
+            let [room, seq, epoch] = [room.0 as i64, seq as i64, epoch.0 as i64].map(CqlValue::BigInt);
             (self.statements.log_put.clone(), vec![room, CqlValue::Int(bucket as i32), seq, epoch, CqlValue::Blob(value)])
         };
         self.write_batch(packing::pack(room, &rows).into_iter().map(put).collect()).await?;
