@@ -10,6 +10,11 @@ const KIND: &str = "store";
 const SHARDS: &[u8] = b"shards";
 /// Tries to read and write it.
 const TRIES: u32 = 5;
+/// How often a connection is asked whether the other side is there, and how long that may take to say so. A database node that stands still
+/// takes connections all the same, and its answer to the first request is awaited without another limit: at a start twice, when the driver
+/// chooses it for its own questions, and for the session's.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
+const ALIVE_WITHIN: Duration = Duration::from_secs(3);
 /// Locks for compare-and-sets; partitions share them.
 const TURNS: usize = 256;
 
@@ -83,8 +88,8 @@ pub(super) async fn session(options: &ScyllaOptions) -> std::result::Result<Sess
         .connection_timeout(options.connect_timeout)
         .schema_agreement_interval(Duration::from_millis(100))
         // A node that is gone without a word is noticed by this.
-        .keepalive_interval(Duration::from_secs(5))
-        .keepalive_timeout(Duration::from_secs(5))
+        .keepalive_interval(ALIVE_EVERY)
+        .keepalive_timeout(ALIVE_WITHIN)
         // Of the schema only where rows lie, and only of what is ours: others may have much in the same database. `connect` reads it
         // once when the tables are there, and not after each of them.
         .keyspaces_to_fetch([options.keyspace.clone(), options.cas_keyspace()])
