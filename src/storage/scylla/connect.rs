@@ -13,8 +13,8 @@ const TRIES: u32 = 5;
 /// How often a connection is asked whether the other side is there, and how long that may take to say so. A database node that stands still
 /// takes connections all the same, and its answer to the first request is awaited without another limit: at a start twice, when the driver
 /// chooses it for its own questions, and for the session's.
-const ALIVE_EVERY: Duration = Duration::from_secs(1);
-const ALIVE_WITHIN: Duration = Duration::from_secs(3);
+const ALIVE_EVERY: Duration = Duration::from_millis(1_500);
+const ALIVE_WITHIN: Duration = Duration::from_millis(2_500);
 /// Locks for compare-and-sets; partitions share them.
 const TURNS: usize = 256;
 
