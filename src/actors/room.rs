@@ -181,8 +181,10 @@ pub struct Room {
     queue: VecDeque<RoomMsg>,
     /// Requests that wait for the filter.
     lines: Lines,
-    /// Who asked how the room stands, and waits for a check that the shard is still this node's.
+    /// Who asked how the room stands, and waits until what it knows is sure to be all; see [`Room::make_sure`].
     unsure: Vec<RoomMsg>,
+    /// That is being found out.
+    making_sure: bool,
     stopping: bool,
     asked_to_stop: bool,
     /// Loads in a row after which it could not write.
@@ -206,6 +208,7 @@ impl Room {
             queue: VecDeque::new(),
             lines: Lines::default(),
             unsure: Vec::new(),
+            making_sure: false,
             stopping: false,
             asked_to_stop: false,
             failed_loads: 0,
@@ -257,6 +260,7 @@ impl Room {
                 }));
                 self.local.fan_out(self.room, || Envelope::Head { room: self.room, head });
                 self.told = head;
+                self.settle_unsure(ctx);
                 self.pump(ctx);
             }
             Err(_) if !self.is_ours(ctx) => {}
@@ -266,11 +270,12 @@ impl Room {
                     Some(log) => {
                         self.failed_loads = self.failed_loads.saturating_add(1);
                         self.phase = Phase::ReadOnly(log, answer, Instant::now() + RELOAD_PAUSE);
+                        self.settle_unsure(ctx);
                         self.pump(ctx);
                     }
                     None => {
                         // Nobody can be answered from here: the next request starts the room anew.
-                        for msg in self.queue.drain(..) {
+                        for msg in self.queue.drain(..).chain(self.unsure.drain(..)) {
                             msg.refuse(answer.clone());
                         }
                         ctx.stop();
@@ -296,7 +301,7 @@ impl Room {
             return true;
         }
         let elsewhere = !node.router.owns(shard);
-        for msg in std::mem::take(&mut self.queue) {
+        for msg in self.queue.drain(..).chain(self.unsure.drain(..)) {
             match elsewhere {
                 true => node.router.to_room(self.room, msg),
                 false => msg.refuse(lost()),
@@ -603,13 +608,9 @@ impl Room {
     }
 
     fn is_quiet(&self) -> bool {
-        let Phase::Ready(ready) = &self.phase else { return matches!(self.phase, Phase::ReadOnly(..)) && self.queue.is_empty() };
-        self.queue.is_empty()
-            && self.lines.is_empty()
-            && self.unsure.is_empty()
-            && ready.appends.is_settled()
-            && !ready.finding
-            && !ready.subscribing
+        let nobody_waits = self.queue.is_empty() && self.unsure.is_empty();
+        let Phase::Ready(ready) = &self.phase else { return matches!(self.phase, Phase::ReadOnly(..)) && nobody_waits };
+        nobody_waits && self.lines.is_empty() && ready.appends.is_settled() && !ready.finding && !ready.subscribing
     }
 
     fn end_if_done(&mut self, ctx: &mut Context<Self>) {

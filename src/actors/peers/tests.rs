@@ -6,6 +6,7 @@ use super::*;
 use crate::actors::hub::{HubMsg, Parting};
 use crate::protocol::entry::Caller;
 use crate::protocol::ops::{Request, Send};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use world::{World, until};
 
 mod world;
@@ -166,6 +167,62 @@ async fn a_room_that_lost_its_shard_for_a_moment_takes_it_again_though_nobody_wr
         assert!(claims.owned(shard).unwrap() > epoch);
         epoch = claims.owned(shard).unwrap();
     }
+}
+
+/// P4: what it could read when it failed to take the shard says nothing of what the owner has acknowledged since.
+#[actix::test]
+async fn who_could_not_take_a_shard_says_no_head_that_its_owner_has_gone_beyond() {
+    let world = World::of(3).await;
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let mut acked = world.node(1).say(ANN, room, "one").await.seq.unwrap();
+    world.node(3).believe(room);
+    world.faults.lost_raises.store(u32::MAX, Relaxed);
+    for n in 0..10 {
+        match world.node(3).head(ANN, room).await {
+            Ok(head) => assert!(head >= acked, "{head} after {acked} was acknowledged"),
+            Err(error) => assert_ne!(error.retry, crate::error::Retry::Never, "{error}"),
+        }
+        acked = world.node(1).say(ANN, room, &n.to_string()).await.seq.unwrap();
+    }
+    world.faults.lost_raises.store(0, Relaxed);
+    until("it can tell again", async || matches!(world.node(3).head(ANN, room).await, Ok(head) if head >= acked)).await;
+}
+
+/// P4: the shard goes to and fro between two nodes that both believe in their right, and whoever is asked knows what was acknowledged.
+#[actix::test]
+async fn whoever_is_asked_after_an_acknowledgement_knows_of_it_though_nodes_take_the_shard_from_each_other() {
+    let world = World::of(3).await;
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let acked = AtomicU64::new(0);
+    let mut told = 0;
+    let say = async {
+        for n in 0..36u32 {
+            world.node(2 + n / 3 % 2).believe(room);
+            let answer = world.node(2 + n % 2).say(ANN, room, &n.to_string()).await;
+            acked.fetch_max(answer.seq.unwrap(), Relaxed);
+        }
+        acked.store(u64::MAX, Relaxed);
+    };
+    let ask = async {
+        for n in 0.. {
+            let before = acked.load(Relaxed);
+            if before == u64::MAX {
+                return;
+            }
+            match world.node(2 + n % 2).head(ANN, room).await {
+                Ok(head) => {
+                    assert!(head >= before, "node {} says {head} after {before} was acknowledged", 2 + n % 2);
+                    told += 1;
+                }
+                Err(error) => assert_ne!(error.retry, crate::error::Retry::Never, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    futures_util::join!(say, ask);
+    assert!(told > 5, "{told}");
 }
 
 #[actix::test]

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A check that failed is repeated after this.
-const CHECK_AGAIN: Duration = Duration::from_millis(100);
+pub(super) const CHECK_AGAIN: Duration = Duration::from_millis(100);
 /// Rights are decided only by who was sure of the shard within so many milliseconds (P8): an owner that was paused may have been
 /// followed by another, under whom somebody was put out.
 const SURE_MS: u64 = 3_000;

@@ -1,10 +1,13 @@
 //! How requests come in and wait: in the room's queue, in their sender's line for the filter, or not at all.
 
+use super::appending::CHECK_AGAIN;
 use super::{APPLYING_MAX, Ask, Next, Phase, Room, RoomMsg};
+use crate::actors::reading::in_time;
+use crate::actors::router::lost;
 use crate::actors::screening;
 use crate::cluster::shard::Verdict;
 use crate::error::{ApiError, Code};
-use crate::protocol::ids::Epoch;
+use crate::protocol::ids::{Epoch, Seq};
 use crate::protocol::ops::Request;
 use actix::prelude::*;
 use std::time::Instant;
@@ -46,47 +49,85 @@ impl Room {
         }
     }
 
-    /// Has the shard checked for who asks how the room stands, by a read that begins after the question. Gives back what must wait for the
-    /// room to be loaded.
-    fn make_sure(&mut self, msg: RoomMsg, ctx: &mut Context<Self>) -> Option<RoomMsg> {
-        let Phase::Ready(ready) = &self.phase else { return Some(msg) };
+    /// Takes in who asks how the room stands, where others may own it too: a head that somebody else has gone beyond would hide what was
+    /// acknowledged, so nothing that was learned before the question counts.
+    fn make_sure(&mut self, msg: RoomMsg, ctx: &mut Context<Self>) {
         if self.is_full() {
-            msg.refuse(ApiError::new(Code::Busy, "too much is waiting in this room; try again in a moment"));
-            return None;
+            return msg.refuse(ApiError::new(Code::Busy, "too much is waiting in this room; try again in a moment"));
         }
-        let epoch = ready.epoch;
         self.unsure.push(msg);
-        if self.unsure.len() == 1 {
-            self.check_for_unsure(epoch, ctx);
-        }
-        None
+        self.settle_unsure(ctx);
     }
 
-    /// One check at a time is theirs; who asks meanwhile is the next one's.
-    fn check_for_unsure(&mut self, epoch: Epoch, ctx: &mut Context<Self>) {
+    /// Makes sure for those who wait for it: by a check that the shard is this node's or, in a room that cannot write, by a look at where the
+    /// log ends. One at a time is theirs; who asks meanwhile is the next one's. While the room loads they wait.
+    pub(super) fn settle_unsure(&mut self, ctx: &mut Context<Self>) {
+        if self.unsure.is_empty() || self.making_sure {
+            return;
+        }
         let (node, room, asked) = (self.local.node.clone(), self.room, self.unsure.len());
-        let check = async move { node.claims.check(node.router.shard(room), room, epoch).await };
-        ctx.spawn(check.into_actor(self).map(move |verdict, me, ctx| {
-            let later = me.unsure.split_off(asked.min(me.unsure.len()));
-            for msg in std::mem::replace(&mut me.unsure, later) {
-                // Without an answer they wait their turn, and are decided on after the check that comes before that.
-                match (verdict, me.is_writing()) {
-                    (Verdict::Passed, true) => drop(me.at_once(msg, ctx).map(|msg| me.enqueue(msg))),
-                    _ => me.enqueue(msg),
+        match &self.phase {
+            Phase::Loading => {}
+            Phase::Ready(ready) => {
+                let epoch = ready.epoch;
+                self.making_sure = true;
+                let check = async move { node.claims.check(node.router.shard(room), room, epoch).await };
+                ctx.spawn(check.into_actor(self).map(move |verdict, me, ctx| me.checked_for(asked, epoch, verdict, ctx)));
+            }
+            Phase::ReadOnly(..) => {
+                self.making_sure = true;
+                let look = async move { in_time(node.store.ends(&[room])).await };
+                ctx.spawn(look.into_actor(self).map(move |ends, me, ctx| {
+                    let top = ends.ok().and_then(|ends| ends.last().map(|end| end.top));
+                    me.looked_for(asked, top, ctx);
+                }));
+            }
+        }
+    }
+
+    fn checked_for(&mut self, asked: usize, epoch: Epoch, verdict: Verdict, ctx: &mut Context<Self>) {
+        self.making_sure = false;
+        if verdict == Verdict::Passed {
+            for msg in self.take_unsure(asked) {
+                match self.is_writing() {
+                    true => drop(self.at_once(msg, ctx).map(|msg| self.enqueue(msg))),
+                    false => self.enqueue(msg),
                 }
             }
-            if verdict == Verdict::Lost {
-                me.step_down(epoch, ctx);
-            }
-            match &me.phase {
-                Phase::Ready(ready) if !me.unsure.is_empty() => me.check_for_unsure(ready.epoch, ctx),
-                _ => {
-                    let rest = std::mem::take(&mut me.unsure);
-                    rest.into_iter().for_each(|msg| me.enqueue(msg));
+        }
+        if verdict == Verdict::Lost {
+            self.step_down(epoch, ctx);
+        }
+        if verdict == Verdict::Again {
+            // Who has given up need not be told.
+            self.unsure.retain(|msg| !matches!(msg, RoomMsg::Verdict { reply, .. } if reply.is_closed()));
+            ctx.run_later(CHECK_AGAIN, |me, ctx| me.settle_unsure(ctx));
+        } else {
+            self.settle_unsure(ctx);
+        }
+        self.pump(ctx);
+    }
+
+    /// What a room that cannot write knows is all that there is only when the log ends there.
+    fn looked_for(&mut self, asked: usize, top: Option<Seq>, ctx: &mut Context<Self>) {
+        self.making_sure = false;
+        if let Phase::ReadOnly(log, ..) = &self.phase {
+            let knows_all = top.is_some_and(|top| top <= log.committed());
+            for msg in self.take_unsure(asked) {
+                match knows_all {
+                    true => self.enqueue(msg),
+                    false => msg.refuse(lost()),
                 }
             }
-            me.pump(ctx);
-        }));
+        }
+        self.settle_unsure(ctx);
+        self.pump(ctx);
+    }
+
+    /// The first of those who wait to be sure.
+    fn take_unsure(&mut self, count: usize) -> Vec<RoomMsg> {
+        let later = self.unsure.split_off(count.min(self.unsure.len()));
+        std::mem::replace(&mut self.unsure, later)
     }
 
     /// Asks the filter about a request, which begins its sender's line.
@@ -124,11 +165,7 @@ impl Handler<RoomMsg> for Room {
             RoomMsg::StepDown(epoch) => return self.step_down(epoch, ctx),
             RoomMsg::Panic => panic!("a test asked the room to panic"),
             RoomMsg::Wake => {}
-            // A head that somebody else has gone beyond would hide what was acknowledged: no check of before the question counts.
-            RoomMsg::Verdict { .. } if self.local.node.store.is_shared() => match self.make_sure(msg, ctx) {
-                None => return,
-                Some(msg) => self.enqueue(msg),
-            },
+            RoomMsg::Verdict { .. } if self.local.node.store.is_shared() => return self.make_sure(msg, ctx),
             RoomMsg::Verdict { .. } | RoomMsg::Ask(_) if self.is_writing() => match self.at_once(msg, ctx) {
                 None => return,
                 Some(msg) => self.enqueue(msg),

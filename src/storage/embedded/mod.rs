@@ -19,7 +19,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
 mod codec;
@@ -91,7 +91,7 @@ impl Default for EmbeddedOptions {
     }
 }
 
-/// Faults that a test causes: each counts how often it is still to happen.
+/// Faults that a test causes: each number counts how often it is still to happen.
 #[doc(hidden)]
 #[derive(Debug, Default)]
 pub struct FaultPoint {
@@ -101,6 +101,10 @@ pub struct FaultPoint {
     pub landed_syncs: AtomicU32,
     /// The store cannot be opened again.
     pub failed_opens: AtomicU32,
+    /// A shard's cell is not raised, as if somebody else had been faster.
+    pub lost_raises: AtomicU32,
+    /// It says that others may change it, as a cluster's store does: several nodes of one process are over it.
+    pub shared: AtomicBool,
 }
 
 impl FaultPoint {

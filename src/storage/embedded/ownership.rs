@@ -6,6 +6,7 @@ use crate::protocol::ids::{Millis, Shard};
 use crate::storage::{EpochCell, Ownership, Result};
 use async_trait::async_trait;
 use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A cell or slot as it is stored: a number and whose it is (a token, big endian).
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -35,7 +36,7 @@ pub(super) fn load_cells(engine: &Engine) -> Result<HashMap<u32, EpochCell>> {
 #[async_trait]
 impl Ownership for EmbeddedStore {
     fn is_shared(&self) -> bool {
-        false
+        self.shared.options.faults.as_ref().is_some_and(|faults| faults.shared.load(Relaxed))
     }
     fn shards(&self) -> u32 {
         self.shared.identity.shards
@@ -46,6 +47,9 @@ impl Ownership for EmbeddedStore {
     }
 
     async fn raise_epoch(&self, shard: Shard, was: EpochCell, next: EpochCell) -> Result<bool> {
+        if self.shared.options.faults.as_ref().is_some_and(|faults| faults.take(&faults.lost_raises)) {
+            return Ok(false);
+        }
         let shared = self.shared.clone();
         let work = move |tx: &mut Tx<'_>| {
             let key = codec::cell(shard);

@@ -15,6 +15,7 @@ use crate::actors::webhooks::Hooked;
 use crate::bus::{Arrival, Bus, Envelope, Inbox};
 use crate::cluster::claims::Claims;
 use crate::cluster::membership::{Lease, Listing, Timing};
+use crate::cluster::shard::Placed;
 use crate::cluster::shared::Shared;
 use crate::cluster::view::View;
 use crate::cluster::{NodeId, Placement};
@@ -23,10 +24,10 @@ use crate::error::{ApiError, Code};
 use crate::outbound::Outbound;
 use crate::protocol::codec::Format;
 use crate::protocol::entry::{Caller, RoomKind};
-use crate::protocol::ids::{ClientId, DeviceId, RoomId, UserId};
+use crate::protocol::ids::{ClientId, DeviceId, RoomId, Seq, UserId};
 use crate::protocol::ops::{Create, Request, Send as SendRequest};
 use crate::push::Pushes;
-use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore};
+use crate::storage::embedded::{EmbeddedOptions, EmbeddedStore, FaultPoint};
 use crate::storage::{ContactState, Store, UserRow};
 use crate::webhooks::Webhooks;
 use actix::{Arbiter, ArbiterHandle};
@@ -158,6 +159,8 @@ pub struct World {
     pub net: Arc<Net>,
     pub nodes: Vec<TestNode>,
     pub store: Arc<dyn Store>,
+    /// What goes wrong with it.
+    pub faults: Arc<FaultPoint>,
     gone: Mutex<HashSet<NodeId>>,
     _dir: tempfile::TempDir,
 }
@@ -166,7 +169,9 @@ impl World {
     /// So many nodes that know each other.
     pub async fn of(count: u32) -> World {
         let dir = tempfile::tempdir().unwrap();
-        let options = EmbeddedOptions { shards: SHARDS, ..EmbeddedOptions::default() };
+        let faults = Arc::new(FaultPoint::default());
+        faults.shared.store(true, Relaxed);
+        let options = EmbeddedOptions { shards: SHARDS, faults: Some(faults.clone()), ..EmbeddedOptions::default() };
         let store: Arc<dyn Store> = EmbeddedStore::open(dir.path(), options).unwrap();
         let mut config = Config::default();
         config.storage.data_dir = dir.path().to_owned();
@@ -177,7 +182,7 @@ impl World {
         let config = Arc::new(config);
         let net = Net::new();
         let nodes = (1..=count).map(|id| TestNode::start(NodeId(id), &config, &store, &net)).collect();
-        let world = World { net, nodes, store, gone: Mutex::default(), _dir: dir };
+        let world = World { net, nodes, store, faults, gone: Mutex::default(), _dir: dir };
         world.list();
         world
     }
@@ -317,6 +322,17 @@ impl TestNode {
                 Err(error) => panic!("{error}"),
             }
         }
+    }
+    /// Where a room stands for a user, as far as this node can tell.
+    pub async fn head(&self, user: UserId, room: RoomId) -> Result<Seq, ApiError> {
+        self.context.router.look(user, room).await.map(|verdict| verdict.head)
+    }
+    /// From now on this node believes that the room's shard is its own, whoever owns it.
+    pub fn believe(&self, room: RoomId) {
+        let shard = self.context.router.shard(room);
+        let above = self.shared.look(|view| view.told(shard)).map_or(0, |(epoch, _)| epoch);
+        self.shared.announced(shard, self.id, above);
+        self.context.claims.placed(shard, Placed::Mine);
     }
     /// Creates a group.
     pub async fn create(&self, room: RoomId, members: &[UserId]) {
