@@ -480,7 +480,9 @@ impl Peers {
             Event::Member(Change::Came(other) | Change::Back(other)) => self.tell(node, other, &Word::Again),
             // Perhaps it is slow; who asks again finds out.
             Event::Member(Change::Suspected(node)) => self.give_up(node),
-            Event::Member(Change::Weights | Change::Usurped | Change::Silent | Change::Answers) => {}
+            // What became others' meanwhile is asked of them before it is believed to be this node's.
+            Event::Member(Change::Answers) => self.broadcast(node, &Word::Again),
+            Event::Member(Change::Weights | Change::Usurped | Change::Silent) => {}
         }
         self.wake();
     }

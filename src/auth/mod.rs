@@ -35,6 +35,7 @@ pub use crate::clock::now_ms as now;
 pub fn failed(error: StorageError) -> ApiError {
     match error {
         StorageError::Busy(_) => ApiError::new(Code::Busy, "the store has too much waiting"),
+        StorageError::NotOwner(_) => ApiError::new(Code::Unavailable, "what this belongs to is changing its node; try again"),
         StorageError::ReadOnly(_) => ApiError::new(Code::LogUnavailable, "the store takes no writes now"),
         StorageError::Down(_) => ApiError::new(Code::LogUnavailable, "the store cannot be reached now; try again"),
         StorageError::Quota { .. } => ApiError::new(Code::QuotaExceeded, "the disk quota is used up"),

@@ -80,13 +80,17 @@ impl Claims {
 
     /// A fresh writer's epoch for one start of a room's actor, higher than `above`; takes the shard first when this process has not
     /// yet, or when its activations are used up. From now on checks of the room's older activations fail.
+    /// What another took while Redis said nothing is not taken back before it is known who is there: the two would take it from each other.
     pub async fn activate(&self, shard: Shard, room: RoomId, above: Epoch) -> Result<Epoch, StorageError> {
+        if self.0.placement.is_blind() && self.is_lost(shard) {
+            return Err(StorageError::NotOwner("another node took the shard, and who is there is not known now"));
+        }
         let (tx, rx) = oneshot::channel();
         self.0.feed(shard, In::Activate { room, above }, |slot| slot.activating.entry(room).or_default().push(tx));
         match rx.await {
             Ok(Ok(epoch)) => Ok(epoch),
             Ok(Err(refusal)) => Err(refused(refusal)),
-            Err(_) => Err(StorageError::Busy("the node stops")),
+            Err(_) => Err(StorageError::NotOwner("the node stops")),
         }
     }
 
@@ -112,6 +116,11 @@ impl Claims {
     pub fn is_for_me(&self, shard: Shard) -> bool {
         let known = self.0.slots[shard.0 as usize % LOCKS].lock().get(&shard).map(|slot| slot.core.is_for_me());
         known.unwrap_or_else(|| self.0.placement.should_own(shard) == self.0.placement.me())
+    }
+
+    /// Whether the shard was this node's until another took it.
+    fn is_lost(&self, shard: Shard) -> bool {
+        self.0.slots[shard.0 as usize % LOCKS].lock().get(&shard).is_some_and(|slot| slot.core.is_lost())
     }
 
     /// Whether the shard is being handed to another node.
@@ -178,12 +187,12 @@ impl Claims {
 }
 
 fn refused(refusal: Refusal) -> StorageError {
-    StorageError::Busy(match refusal {
-        Refusal::NotMine => "another node should own the shard",
-        Refusal::Moving(_) => "the shard is being handed over",
-        Refusal::NotClaimed => "the shard's owner is being changed",
-        Refusal::Busy => "too many rooms wait for their shard",
-    })
+    match refusal {
+        Refusal::NotMine => StorageError::NotOwner("another node should own it"),
+        Refusal::Moving(_) => StorageError::NotOwner("it is being handed over"),
+        Refusal::NotClaimed => StorageError::NotOwner("its owner is being changed"),
+        Refusal::Busy => StorageError::Busy("too many rooms wait for their shard"),
+    }
 }
 
 impl Inner {

@@ -146,6 +146,11 @@ impl Membership {
         self.silent
     }
 
+    /// Whether Redis is silent, or was a moment ago: others have not had the time to renew, nor to say what they own.
+    pub fn is_blind(&self, now: Mono) -> bool {
+        self.silent || now < self.blind_until
+    }
+
     /// Time passed.
     pub fn tick(&mut self, now: Mono) -> Vec<Change> {
         let heard = self.last.map_or(Mono(0), |(asked, _)| asked);
@@ -310,6 +315,7 @@ mod tests {
         assert_eq!(hear(&mut membership, woke, 7, &[2]), [Change::Silent, Change::Answers], "its own lease has ended");
         assert_eq!(hear(&mut membership, woke + 150, 7, &[1]), []);
         assert_eq!(membership.weights().len(), 2);
+        assert!(membership.is_blind(Mono(woke + 150)) && !membership.is_blind(Mono(woke + 2 * TIMING.grace())));
     }
 
     #[test]

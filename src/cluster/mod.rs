@@ -47,6 +47,10 @@ pub trait Placement: Send + Sync + 'static {
     fn should_own(&self, shard: Shard) -> NodeId {
         self.owner(shard)
     }
+    /// Nothing is heard of the others, or has been for too short a time to know who is there.
+    fn is_blind(&self) -> bool {
+        false
+    }
 }
 
 /// A cluster of one: this node owns everything.

@@ -168,6 +168,8 @@ struct Checks {
 pub struct ShardCore {
     state: State,
     placed: Placed,
+    /// It was owned until another raised the epoch, and not claimed since.
+    lost: bool,
     tickets: Ticket,
     /// The highest shard epoch seen anywhere.
     seen: u64,
@@ -184,6 +186,7 @@ impl ShardCore {
         ShardCore {
             state: State::Unowned(Mono(0)),
             placed,
+            lost: false,
             tickets: 0,
             seen: 0,
             waiting: Vec::new(),
@@ -203,6 +206,10 @@ impl ShardCore {
     /// Whether it is being handed over.
     pub fn is_moving(&self) -> bool {
         matches!(self.state, State::HandingOver(..))
+    }
+    /// Whether another took it from this node, which has not claimed it since.
+    pub fn is_lost(&self) -> bool {
+        self.lost
     }
     /// Whether this room runs under this activation.
     pub fn is_active(&self, room: RoomId, epoch: Epoch) -> bool {
@@ -339,6 +346,7 @@ impl ShardCore {
         match raised {
             Raised::Applied => {
                 self.seen = self.seen.max(next.epoch);
+                self.lost = false;
                 self.state = State::Owned(Held { cell: next, activations: 0, sure: since });
                 out.push(Do::Announce(next.epoch));
                 self.grant(now, out);
@@ -433,6 +441,7 @@ impl ShardCore {
     /// The shard is another's: everything of this node's epoch ends.
     fn lose(&mut self, now: Mono, epoch: u64, out: &mut Vec<Do>) {
         self.seen = self.seen.max(epoch);
+        self.lost = true;
         self.state = State::Unowned(Mono(now.0 + REGRET_MS));
         let mut rooms: Vec<(RoomId, Epoch)> = self.active.drain().collect();
         rooms.sort_unstable();

@@ -102,4 +102,8 @@ impl Placement for Shared {
     fn should_own(&self, shard: Shard) -> NodeId {
         self.look(|view| view.plan().owner(shard)).unwrap_or(self.0.me)
     }
+    fn is_blind(&self) -> bool {
+        let now = self.now();
+        self.look(|view| view.membership().is_blind(now))
+    }
 }

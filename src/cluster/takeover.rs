@@ -107,7 +107,7 @@ impl TakeOver {
         if found.highest >= self.epoch && !crate::sabotage::is("same_epoch_restart") {
             // A row of a higher epoch: what this node may write would be dead (rule 7).
             if self.epochs >= EPOCHS_MAX {
-                return self.give_up(StorageError::Busy("another node takes the room over"));
+                return self.give_up(StorageError::NotOwner("another node takes the room over"));
             }
             self.phase = Phase::Activating;
             return Step::Activate(found.highest);

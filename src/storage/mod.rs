@@ -34,6 +34,9 @@ pub enum StorageError {
     /// Nothing was written and nothing will be: too much is waiting. Try later.
     #[error("store busy: {0}")]
     Busy(&'static str),
+    /// Nothing was written: this node may not write the shard, or not yet. Whoever may is found by asking again.
+    #[error("not the shard's owner: {0}")]
+    NotOwner(&'static str),
     /// Nothing was written: the store refuses writes until its fault is gone. Reads go on.
     #[error("store refuses writes: {0}")]
     ReadOnly(Arc<str>),

@@ -189,6 +189,36 @@ async fn who_could_not_take_a_shard_says_no_head_that_its_owner_has_gone_beyond(
     until("it can tell again", async || matches!(world.node(3).head(ANN, room).await, Ok(head) if head >= acked)).await;
 }
 
+/// Two nodes that both believe in their right would take it from each other for as long as Redis says nothing to one of them.
+#[actix::test]
+async fn a_node_that_hears_nothing_of_the_others_takes_nothing_back_that_another_took() {
+    let world = World::of(2).await;
+    let room = world.room_at(2);
+    world.node(1).create(room, &[ANN, BEN]).await;
+    let node = world.node(2);
+    world.net.cut(NodeId(1), NodeId(2), true);
+    until("Redis is silent", async || {
+        node.shared.tick();
+        node.shared.look(|view| view.membership().is_silent())
+    })
+    .await;
+    world.node(1).believe(room);
+    let acked = world.node(1).say(ANN, room, "taken").await.seq.unwrap();
+    for n in 0..4 {
+        let error = node.once(ANN, Request::Send(Send::text(room, acked, &n.to_string()))).await.unwrap_err();
+        assert_eq!(error.code, Code::Unavailable, "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (shard, nodes) = (node.context.router.shard(room), [&node.context.claims, &world.node(1).context.claims]);
+    assert_eq!(nodes.map(|claims| claims.owned(shard).is_some()), [false, true]);
+    world.net.cut(NodeId(1), NodeId(2), false);
+    until("it goes on", async || {
+        world.list();
+        node.once(ANN, Request::Send(Send::text(room, acked, "and on"))).await.is_ok()
+    })
+    .await;
+}
+
 /// P4: the shard goes to and fro between two nodes that both believe in their right, and whoever is asked knows what was acknowledged.
 #[actix::test]
 async fn whoever_is_asked_after_an_acknowledgement_knows_of_it_though_nodes_take_the_shard_from_each_other() {

@@ -13,11 +13,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// A room that changes its node is asked for again after this.
+const CHANGING: Duration = Duration::from_millis(250);
+
 /// A storage error as clients get it.
 pub fn storage_error(error: StorageError) -> ApiError {
     let after = |code, text: String| ApiError::after(code, text, Duration::from_secs(1));
     match &error {
         StorageError::Busy(_) => after(Code::Busy, "the log has more waiting than it will hold; try again in a moment".into()),
+        StorageError::NotOwner(_) => {
+            ApiError::after(Code::Unavailable, "the room is changing its node; send the same request again", CHANGING)
+        }
         StorageError::ReadOnly(_) => after(Code::LogUnavailable, "the log cannot be written now; reading goes on".into()),
         StorageError::Down(_) => after(Code::LogUnavailable, "the log cannot be reached now; try again".into()),
         StorageError::Quota { .. } => after(Code::QuotaExceeded, "the server's disk quota is used up; reading goes on".into()),

@@ -9,6 +9,7 @@ use crate::cluster::shard::Verdict;
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::{Epoch, Seq};
 use crate::protocol::ops::Request;
+use crate::protocol::roomlog;
 use actix::prelude::*;
 use std::time::Instant;
 
@@ -49,14 +50,20 @@ impl Room {
         }
     }
 
-    /// Takes in who asks how the room stands, where others may own it too: a head that somebody else has gone beyond would hide what was
-    /// acknowledged, so nothing that was learned before the question counts.
+    /// Takes in who asks how the room stands, or has seen more than it has, where others may own it too: a head that somebody else has gone
+    /// beyond would hide what was acknowledged, so nothing that was learned before the question counts.
     fn make_sure(&mut self, msg: RoomMsg, ctx: &mut Context<Self>) {
         if self.is_full() {
             return msg.refuse(ApiError::new(Code::Busy, "too much is waiting in this room; try again in a moment"));
         }
         self.unsure.push(msg);
         self.settle_unsure(ctx);
+    }
+
+    /// Whether who asks has seen entries that this room does not know of.
+    fn is_behind(&self, request: &Request) -> bool {
+        let Phase::Ready(ready) = &self.phase else { return false };
+        self.local.node.store.is_shared() && roomlog::once(request).is_some_and(|(_, since)| since > ready.log.head())
     }
 
     /// Makes sure for those who wait for it: by a check that the shard is this node's or, in a room that cannot write, by a look at where the
@@ -166,6 +173,8 @@ impl Handler<RoomMsg> for Room {
             RoomMsg::Panic => panic!("a test asked the room to panic"),
             RoomMsg::Wake => {}
             RoomMsg::Verdict { .. } if self.local.node.store.is_shared() => return self.make_sure(msg, ctx),
+            // It saw more than this room has: of an owner that this node does not know of?
+            RoomMsg::Ask(ref ask) if self.is_behind(&ask.request) => return self.make_sure(msg, ctx),
             RoomMsg::Verdict { .. } | RoomMsg::Ask(_) if self.is_writing() => match self.at_once(msg, ctx) {
                 None => return,
                 Some(msg) => self.enqueue(msg),

@@ -10,6 +10,7 @@ use hubbub::check::recorder::{Recorder, now};
 use hubbub::check::{self, Options as Rules, Verdict};
 use hubbub::client::outbox::once;
 use hubbub::client::{ClientError, Connection, End, Options, Replica};
+use hubbub::error::Retry;
 use hubbub::protocol::codec::Format;
 use hubbub::protocol::entry::RoomKind;
 use hubbub::protocol::ids::{ClientId, RoomId, Seq, UserId};
@@ -17,7 +18,7 @@ use hubbub::protocol::ops::{Create, Have, History, Ok as Reply, Push, Request, R
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -209,8 +210,18 @@ impl TestClient {
 
     /// Reads a page of history and writes down what it claims to be complete for.
     pub async fn read_history(&self, page: History) -> Reply {
-        let (room, began) = (page.room, now());
-        let reply = self.request(Request::History(page.clone())).await.unwrap_or_else(|e| panic!("{} reads history: {e}", self.user.name));
+        let (room, end) = (page.room, Instant::now() + SOON);
+        let (began, reply) = loop {
+            let began = now();
+            match self.request(Request::History(page.clone())).await {
+                Ok(reply) => break (began, reply),
+                // The room is changing its node.
+                Err(ClientError::Api(e)) if e.retry != Retry::Never && Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(e.retry_after_ms.unwrap_or(20))).await;
+                }
+                Err(e) => panic!("{} reads history: {e}", self.user.name),
+            }
+        };
         let messages = reply.messages.as_deref().unwrap_or_default();
         let head = reply.head.unwrap_or_default();
         self.inner.recorder.note_all(messages.iter().map(|shown| What::Saw(Saw::shown(shown))));
