@@ -1,6 +1,6 @@
 //! The composition root: opens the store, starts the actors and the listeners, and stops them in order.
 //!
-//! Starting: secrets, store (which scans before it opens), sequencer, guardians, lease (where it is one of several), unapplied rooms,
+//! Starting: secrets, store (which scans before it opens), sequencer, guardians, bus and lease (where it is one of several), unapplied rooms,
 //! listeners, `node.json`. Stopping (SIGTERM, SIGINT): not ready, sessions told when to reconnect and closed, rooms passivated with a marker
 //! each, lease given back, listeners, store.
 
@@ -238,13 +238,17 @@ impl Links {
             Links::Joined(bus) => bus.clone(),
         }
     }
-    fn connect(&self, inbox: Inbox) -> Result<(), NodeError> {
+    async fn hear(&self, inbox: Inbox) -> Result<(), NodeError> {
         match self {
             Links::Alone(bus) => {
                 bus.connect(inbox);
                 Ok(())
             }
-            Links::Joined(bus) => bus.connect(inbox).map_err(|e| NodeError::Failed(e.to_string())),
+            Links::Joined(bus) => {
+                bus.listen(inbox).map_err(|e| NodeError::Failed(e.to_string()))?;
+                bus.listens().await;
+                Ok(())
+            }
         }
     }
 }
@@ -280,18 +284,20 @@ async fn start_actors(
     });
     node.tell_of_changes();
     let inbox = peers::join(&node, joined.map(|joined| joined.shared.clone()));
-    if let Some(joined) = joined {
-        // Who does not have the lease of its number yet must neither be heard nor hear: another process may be that node.
-        joined.join(&config).await?;
-    }
-    links.connect(inbox)?;
     let _ = node.consequences.set(vec![Arc::new(Telling), Arc::new(Hooked)]);
-    webhooks::Sender::launch(&Arbiter::new().handle(), node.clone());
     Sequencer::launch(&Arbiter::new().handle(), store, &node.ids);
     let threads = match config.rooms.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
+    node.router.start((0..threads).map(|_| Guardian::launch(&Arbiter::new().handle(), node.clone())).collect());
+    links.hear(inbox).await?;
+    if let Some(joined) = joined {
+        // Who does not have the lease of its number yet must neither be heard nor hear: another process may be that node. Who has it is
+        // asked at once, and what it does not take in is waited for in vain.
+        joined.join(&config).await?;
+    }
+    webhooks::Sender::launch(&Arbiter::new().handle(), node.clone());
     for index in 0..config.push.threads as usize {
         let thread = Arbiter::new().handle();
         if index == 0 {
@@ -299,7 +305,6 @@ async fn start_actors(
         }
         push_worker::launch(&thread, node.clone(), index);
     }
-    node.router.start((0..threads).map(|_| Guardian::launch(&Arbiter::new().handle(), node.clone())).collect());
     Ok(node)
 }
 

@@ -45,7 +45,8 @@ impl Joined {
         Ok(Some(Arc::new(Joined { shared, bus: Arc::new(bus), member: Mutex::default(), usurped, name })))
     }
 
-    /// Begins to keep the lease. Waits until this process has it, unless Redis does not answer.
+    /// Begins to keep the lease. Waits until this process has it, unless Redis does not answer. From the moment on in which others can see
+    /// the lease they may ask this node: it takes in what comes.
     ///
     /// # Errors
     /// When another process has it.
@@ -63,13 +64,17 @@ impl Joined {
             }
             Event::Placed(..) => {}
         }));
-        let member = Member::launch(config, self.shared.clone()).map_err(|e| NodeError::Failed(e.to_string()))?;
+        let bus = self.bus.clone();
+        let member = Member::launch(config, self.shared.clone(), Box::new(move || bus.open()));
+        let member = member.map_err(|e| NodeError::Failed(e.to_string()))?;
         let member = self.member.lock().insert(Arc::new(member)).clone();
         let grace = Timing::from(&config.cluster).grace() + config.redis.connect_timeout_ms + config.redis.response_timeout_ms;
         let settled = tokio::select! {
             settled = member.settled(Duration::from_millis(grace)) => settled,
             () = self.usurped() => return Err(self.taken()),
         };
+        // Also where Redis does not answer yet; and who is known by now may have said things before.
+        self.bus.open();
         tracing::info!(node = self.shared.lease().node.0, cluster = %self.name, lease = ?settled, "one of a cluster");
         Ok(())
     }

@@ -25,7 +25,7 @@ const B: NodeId = NodeId(2);
 /// A node without actors: a bus and a lease, and what they told.
 struct Peer {
     shared: Shared,
-    bus: RedisBus,
+    bus: Arc<RedisBus>,
     member: Option<Member>,
     arrivals: Arc<Mutex<Vec<Arrival>>>,
     changes: Arc<Mutex<Vec<Change>>>,
@@ -34,16 +34,23 @@ struct Peer {
 
 impl Peer {
     fn new(redis: &RedisServer, node: NodeId, change: impl FnOnce(&mut Config)) -> Peer {
+        let peer = Peer::closed(redis, node, change);
+        peer.bus.open();
+        peer
+    }
+
+    /// One that has not got its lease yet.
+    fn closed(redis: &RedisServer, node: NodeId, change: impl FnOnce(&mut Config)) -> Peer {
         let mut config = Config::default();
         redis.configure(&mut config, node.0);
         change(&mut config);
         assert_eq!(config.validate(), Ok(()));
         let lease = Lease { node, incarnation: rand::random(), weight: 100 };
         let shared = Shared::new(View::new(lease, Timing::from(&config.cluster), SHARDS));
-        let bus = RedisBus::new(&config, shared.clone()).unwrap();
+        let bus = Arc::new(RedisBus::new(&config, shared.clone()).unwrap());
         let (arrivals, changes) = (Arc::<Mutex<Vec<Arrival>>>::default(), Arc::<Mutex<Vec<Change>>>::default());
         let (came, told) = (arrivals.clone(), changes.clone());
-        bus.connect(Arc::new(move |arrival| came.lock().push(arrival))).unwrap();
+        bus.listen(Arc::new(move |arrival| came.lock().push(arrival))).unwrap();
         shared.listen(Arc::new(move |event| {
             if let Event::Member(change) = event {
                 told.lock().push(change.clone());
@@ -53,7 +60,8 @@ impl Peer {
     }
 
     fn keeps_lease(mut self) -> Peer {
-        self.member = Some(Member::launch(&self.config, self.shared.clone()).unwrap());
+        let bus = self.bus.clone();
+        self.member = Some(Member::launch(&self.config, self.shared.clone(), Box::new(move || bus.open())).unwrap());
         self
     }
 
@@ -260,7 +268,7 @@ async fn a_node_that_stops_renewing_is_dead_soon_and_one_that_leaves_at_once() {
     let due = Duration::from_millis(timing.lease + timing.confirm + 3 * timing.renew);
     assert!(took <= due + Duration::from_millis(500), "{took:?} instead of {due:?}");
     assert!(took >= Duration::from_millis(timing.lease - timing.renew), "{took:?}: it had just renewed");
-    b.member = Some(Member::launch(&b.config, b.shared.clone()).unwrap());
+    b = b.keeps_lease();
     a.knows(&[A, B]).await;
     a.changes.lock().clear();
     let left = Instant::now();
@@ -268,6 +276,32 @@ async fn a_node_that_stops_renewing_is_dead_soon_and_one_that_leaves_at_once() {
     a.is_told(Change::Died(B)).await;
     assert!(left.elapsed() < Duration::from_millis(timing.lease), "{:?}", left.elapsed());
     assert_eq!(a.shared.look(|view| view.plan().shards_of(A).count()), SHARDS as usize);
+}
+
+/// What is asked of a node as soon as its lease can be seen must not be lost: it would be waited for in vain.
+#[tokio::test]
+async fn who_has_its_lease_hears_and_is_heard_from_that_moment_on_and_not_before() {
+    let redis = RedisServer::start();
+    let (a, first) = pair(&redis, |_| {}).await;
+    let (a, first) = (a.keeps_lease(), first.keeps_lease());
+    a.knows(&[A, B]).await;
+    let second = Peer::closed(&redis, B, |_| {});
+    second.bus.listens().await;
+    second.bus.send(A, say("of another process"));
+    a.bus.send(B, say("for the first"));
+    first.hears(A, "for the first").await;
+    let second = second.keeps_lease();
+    let greeter = a.bus.clone();
+    a.shared.listen(Arc::new(move |event| {
+        if let Event::Member(Change::Came(B) | Change::Restarted(B)) = event {
+            greeter.send(B, say("welcome"));
+        }
+    }));
+    assert_eq!((a.words(B).len(), second.words(A).len()), (0, 0));
+    first.member.as_ref().unwrap().leave();
+    second.hears(A, "welcome").await;
+    a.hears(B, "of another process").await;
+    assert_eq!(second.words(A), ["welcome"]);
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ struct Closing<'a>(&'a Ear);
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
         self.0.open.store(false, Ordering::Release);
-        self.0.inner.is_now(&self.0.inner.hears, false);
+        self.0.inner.hears_now(false);
     }
 }
 
@@ -91,7 +91,7 @@ async fn listen(ear: &Arc<Ear>, pause: &mut Pause, quiet: &mut bool) -> RedisRes
     let channel = inner.channel(inner.me);
     connection.subscribe(&channel).await?;
     pause.over();
-    inner.is_now(&inner.hears, true);
+    inner.hears_now(true);
     if std::mem::take(quiet) {
         tracing::info!("hearing other nodes again");
     }

@@ -80,11 +80,11 @@ pub struct Member {
 }
 
 impl Member {
-    /// Begins to renew.
+    /// Begins to renew. `held` is called as soon as this process has the lease, before anything follows from the others'.
     ///
     /// # Errors
     /// When Redis cannot be used as configured. That it does not answer is none.
-    pub fn launch(config: &Config, shared: Shared) -> Result<Member, SetupError> {
+    pub fn launch(config: &Config, shared: Shared, held: Held) -> Result<Member, SetupError> {
         let timing = Timing::from(&config.cluster);
         // An answer that comes later is worth nothing.
         let connector = Connector::new(&config.redis)?.with_response_timeout(Duration::from_millis(timing.late()));
@@ -92,6 +92,7 @@ impl Member {
         let (standing, seen) = watch::channel(Standing::Waiting);
         let keeper = Keeper {
             renewed: None,
+            held: Some(held),
             keys: Keys::of(&config.cluster.name, shared.lease().node),
             renew: Script::new(RENEW),
             leave: Script::new(LEAVE),
@@ -143,7 +144,11 @@ impl Keys {
     }
 }
 
+/// What is called when a process has its lease; on the thread that keeps it: passes on and returns.
+pub type Held = Box<dyn FnOnce() + Send>;
+
 struct Keeper {
+    held: Option<Held>,
     /// When the last renewal was asked for that was taken.
     renewed: Option<Mono>,
     shared: Shared,
@@ -236,6 +241,9 @@ impl Keeper {
         let mine = answer.leases.iter().find(|lease| lease.node == me.node);
         let held = mine.is_some_and(|lease| lease.incarnation == me.incarnation);
         metrics().cluster_lease_renewals_total.of(if held { "renewed" } else { "other" }).inc();
+        if held && let Some(held) = self.held.take() {
+            held();
+        }
         if held && let Some(before) = self.renewed.replace(asked) {
             metrics().cluster_lease_gap_seconds.observe(asked.since(before) as f64 / 1e3);
         }

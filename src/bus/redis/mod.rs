@@ -75,15 +75,19 @@ struct Inner {
     /// Something waits.
     wake: Notify,
     peers: Mutex<HashMap<NodeId, Incoming>>,
+    /// Before this it says nothing, and takes nothing in.
+    open: AtomicBool,
+    opening: Notify,
     publishes: AtomicBool,
-    hears: AtomicBool,
+    /// None: it has not been found out yet.
+    hears: watch::Sender<Option<bool>>,
     /// A message that could not be read was told of in the log.
     complained: AtomicBool,
     stop: watch::Sender<bool>,
 }
 
 impl RedisBus {
-    /// The bus of the node whose lease `shared` renews; it is silent until [`RedisBus::connect`].
+    /// The bus of the node whose lease `shared` renews; it is deaf and silent until [`RedisBus::open`].
     ///
     /// # Errors
     /// When Redis cannot be used as configured. That it does not answer is none.
@@ -104,19 +108,21 @@ impl RedisBus {
             outboxes: Mutex::default(),
             wake: Notify::new(),
             peers: Mutex::default(),
+            open: AtomicBool::new(false),
+            opening: Notify::new(),
             publishes: AtomicBool::new(false),
-            hears: AtomicBool::new(false),
+            hears: watch::channel(None).0,
             complained: AtomicBool::new(false),
             stop: watch::channel(false).0,
         };
         Ok(RedisBus { inner: Arc::new(inner), threads: Mutex::default() })
     }
 
-    /// Where envelopes go from now on; begins to publish and to hear. The first call counts.
+    /// Where envelopes go. Begins to listen to this node's channel; what comes is taken in from [`RedisBus::open`] on. The first call counts.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn connect(&self, inbox: Inbox) -> Result<(), SetupError> {
+    pub fn listen(&self, inbox: Inbox) -> Result<(), SetupError> {
         if self.inner.inbox.set(inbox).is_err() {
             return Ok(());
         }
@@ -124,6 +130,21 @@ impl RedisBus {
         let threads = [thread("bus-out", publishing::run(out))?, thread("bus-in", hearing::run(ear))?];
         self.threads.lock().extend(threads);
         Ok(())
+    }
+
+    /// Waits until this node's channel is heard, or cannot be.
+    pub async fn listens(&self) {
+        // The sender is in there.
+        let _ = self.inner.hears.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Takes in what comes, and publishes what waits, from now on: this process is the node of that number. The nodes that are there have
+    /// said things before.
+    pub fn open(&self) {
+        if !self.inner.open.swap(true, Ordering::AcqRel) {
+            self.inner.opening.notify_one();
+        }
+        self.inner.missed_all();
     }
 
     /// How it is.
@@ -134,8 +155,7 @@ impl RedisBus {
             waiting_bytes += outbox.bytes();
         }
         metrics().bus_waiting_bytes.set(i64::try_from(waiting_bytes).unwrap_or(i64::MAX));
-        let (publishes, hears) = (self.inner.publishes.load(Ordering::Relaxed), self.inner.hears.load(Ordering::Relaxed));
-        Status { publishes, hears, waiting, waiting_bytes }
+        Status { publishes: self.inner.publishes.load(Ordering::Relaxed), hears: self.inner.hears(), waiting, waiting_bytes }
     }
 
     /// Publishes what waits, if Redis takes it in time, and ends. Blocks for about `redis.response_timeout_ms` at most; afterwards
@@ -273,6 +293,10 @@ impl Inner {
 
     /// A message on this node's channel.
     fn came(&self, bytes: &Bytes) {
+        if !self.open.load(Ordering::Acquire) {
+            // For another process of this number.
+            return;
+        }
         let (head, all) = match wire::open(bytes) {
             Ok(opened) => opened,
             Err(error) => return self.refuse(&error),
@@ -334,10 +358,19 @@ impl Inner {
         Head { from: self.me, life: self.life, first }
     }
 
-    fn is_now(&self, state: &AtomicBool, up: bool) {
-        state.store(up, Ordering::Relaxed);
-        let connected = self.publishes.load(Ordering::Relaxed) && self.hears.load(Ordering::Relaxed);
-        metrics().bus_connected.set(i64::from(connected));
+    fn hears(&self) -> bool {
+        self.hears.borrow().is_some_and(|hears| hears)
+    }
+    fn hears_now(&self, hears: bool) {
+        self.hears.send_replace(Some(hears));
+        self.tell_connected();
+    }
+    fn publishes_now(&self, publishes: bool) {
+        self.publishes.store(publishes, Ordering::Relaxed);
+        self.tell_connected();
+    }
+    fn tell_connected(&self) {
+        metrics().bus_connected.set(i64::from(self.publishes.load(Ordering::Relaxed) && self.hears()));
     }
 }
 

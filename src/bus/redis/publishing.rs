@@ -24,9 +24,13 @@ const POSITION_EVERY: Duration = Duration::from_secs(1);
 type Answers = (Vec<(NodeId, u64)>, RedisResult<Vec<i64>>);
 type Sending = Pin<Box<dyn Future<Output = Answers> + Send>>;
 
-/// Publishes until the bus stops.
+/// Publishes from when the bus opens until it stops.
 pub(super) async fn run(inner: Arc<Inner>) {
     let (mut stop, mut pause, mut quiet) = (inner.stop.subscribe(), Pause::new(), false);
+    tokio::select! {
+        () = stopped(&mut stop) => return,
+        () = inner.opening.notified() => {}
+    }
     loop {
         let result = tokio::select! {
             () = stopped(&mut stop) => return,
@@ -35,7 +39,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
                 Err(error) => Err(error),
             },
         };
-        inner.is_now(&inner.publishes, false);
+        inner.publishes_now(false);
         inner.unsure(|_| true);
         let Err(error) = result else { return };
         if !std::mem::replace(&mut quiet, true) {
@@ -69,7 +73,7 @@ async fn publish(inner: &Inner, connection: Connection, gone: &Notify, pause: &m
     // The first word to Redis shows whether it takes any.
     connection.clone().all(vec![::redis::cmd("PING")]).await?;
     pause.over();
-    inner.is_now(&inner.publishes, true);
+    inner.publishes_now(true);
     if std::mem::take(quiet) {
         tracing::info!("publishing to other nodes again");
     }
