@@ -31,6 +31,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("one_replica", "P1: one replica is enough for a write to the database, and for a read"),
     ("sleeping_rename", "P8: a name is taken over although the change that left it behind may still succeed"),
     ("half_a_move", "P1: a move to a database loses rows and does not read back what it wrote"),
+    ("unsure_head", "P4: a node says where a room stood when it last knew, whoever owns the room now"),
     ("coalesced_reader", "P2: a reader joins a read that began before it knew the head"),
 ];
 

@@ -172,7 +172,9 @@ impl Handler<RoomMsg> for Room {
             RoomMsg::StepDown(epoch) => return self.step_down(epoch, ctx),
             RoomMsg::Panic => panic!("a test asked the room to panic"),
             RoomMsg::Wake => {}
-            RoomMsg::Verdict { .. } if self.local.node.store.is_shared() => return self.make_sure(msg, ctx),
+            RoomMsg::Verdict { .. } if self.local.node.store.is_shared() && !crate::sabotage::is("unsure_head") => {
+                return self.make_sure(msg, ctx);
+            }
             // It saw more than this room has: of an owner that this node does not know of?
             RoomMsg::Ask(ref ask) if self.is_behind(&ask.request) => return self.make_sure(msg, ctx),
             RoomMsg::Verdict { .. } | RoomMsg::Ask(_) if self.is_writing() => match self.at_once(msg, ctx) {
