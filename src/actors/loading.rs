@@ -41,15 +41,16 @@ pub struct LoadError {
 
 /// Loads a room under a fresh activation.
 pub async fn load(node: &NodeContext, room: RoomId) -> std::result::Result<Loaded, LoadError> {
-    match take_over(node, room).await {
-        Ok((epoch, head)) => match state(node, room, head).await {
+    let mut known = None;
+    match take_over(node, room, &mut known).await {
+        Ok((epoch, head)) => match state(node, room, head, known).await {
             Ok((log, row, redo)) => Ok(Loaded { log, epoch, row, redo }),
             Err(why) => Err(LoadError { why, readable: None }),
         },
         Err(why) => {
             // It cannot write; up to the committed head it can be read without owning anything (rule 8).
             let readable = match readable_head(node, room).await {
-                Ok(head) => state(node, room, head).await.ok().map(|(log, ..)| Box::new(log)),
+                Ok(head) => state(node, room, head, None).await.ok().map(|(log, ..)| Box::new(log)),
                 Err(_) => None,
             };
             Err(LoadError { why, readable })
@@ -65,8 +66,9 @@ async fn readable_head(node: &NodeContext, room: RoomId) -> Result<Seq> {
     Ok(stored.head.max(applied).max(node.claims.committed(room)))
 }
 
-/// Carries a takeover's steps out. Gives the room's epoch and its committed head.
-async fn take_over(node: &NodeContext, room: RoomId) -> Result<(Epoch, Seq)> {
+/// Carries a takeover's steps out. Gives the room's epoch and its committed head; `known` becomes what is derived from its log, read beside
+/// the tail: what was applied before the epoch was taken is at most what is committed.
+async fn take_over(node: &NodeContext, room: RoomId, known: &mut Option<Known>) -> Result<(Epoch, Seq)> {
     let (shard, started) = (node.router.shard(room), Instant::now());
     let now = || Mono(started.elapsed().as_millis() as u64);
     let pause = |ms| tokio::time::sleep(Duration::from_millis(ms));
@@ -79,7 +81,11 @@ async fn take_over(node: &NodeContext, room: RoomId) -> Result<(Epoch, Seq)> {
                 epoch = *granted.as_ref().unwrap_or(&epoch);
                 take.activated(granted)
             }
-            Step::Read => take.read(in_time(node.store.tail(room)).await),
+            Step::Read => {
+                let (tail, read) = tokio::join!(in_time(node.store.tail(room)), self::known(node, room));
+                *known = read.ok();
+                take.read(tail)
+            }
             Step::Write(append, after) => {
                 pause(after).await;
                 let written = tokio::time::timeout(reading::READ_TIMEOUT, node.store.append(append)).await;
@@ -98,8 +104,26 @@ async fn take_over(node: &NodeContext, room: RoomId) -> Result<(Epoch, Seq)> {
     }
 }
 
-async fn state(node: &NodeContext, room: RoomId, head: Seq) -> Result<(RoomLog, RoomRow, Vec<Applicable>)> {
-    let stored = in_time(node.store.rooms(&[room])).await?.pop().flatten();
+/// What is derived from a room's log: its row, and the members of which all are known.
+struct Known {
+    row: Option<RoomRow>,
+    members: Vec<(UserId, Place)>,
+}
+
+async fn known(node: &NodeContext, room: RoomId) -> Result<Known> {
+    let row = in_time(node.store.rooms(&[room])).await?.pop().flatten();
+    let members = match row.as_ref().map(|row| row.kind) {
+        Some(RoomKind::Direct | RoomKind::Group) => members(node, room).await?,
+        _ => Vec::new(),
+    };
+    Ok(Known { row, members })
+}
+
+async fn state(node: &NodeContext, room: RoomId, head: Seq, read: Option<Known>) -> Result<(RoomLog, RoomRow, Vec<Applicable>)> {
+    let Known { row: stored, members } = match read {
+        Some(read) => read,
+        None => known(node, room).await?,
+    };
     let kind = stored.as_ref().map(|r| r.kind);
     let mut row = stored.unwrap_or_else(|| derive::blank(room));
     // A row of an earlier build: what was applied then needs no following.
@@ -120,15 +144,9 @@ async fn state(node: &NodeContext, room: RoomId, head: Seq) -> Result<(RoomLog, 
         applied: row.applied,
         n: row.n,
     };
-    let known = async {
-        match kind {
-            Some(RoomKind::Direct | RoomKind::Group) => members(node, room).await,
-            _ => Ok(Vec::new()),
-        }
-    };
     let from = (row.applied + 1).min((head + 1).saturating_sub(WINDOW as u64)).max(1);
-    let (known, mut entries) = tokio::try_join!(known, reading::entries(node, room, from, head))?;
-    let mut log = RoomLog::new(room, settings, known).screened(node.filter.is_some());
+    let mut entries = reading::entries(node, room, from, head).await?;
+    let mut log = RoomLog::new(room, settings, members).screened(node.filter.is_some());
     reach_back(node, room, &mut entries, Millis::from(row.slow_mode_s) * 1_000).await?;
     if kind == Some(RoomKind::Channel) {
         for user in entries.iter().filter(|e| e.seq > row.applied).flat_map(|e| changed_members(e)) {

@@ -141,14 +141,15 @@ pub fn join(node: &Arc<NodeContext>, shared: Option<Shared>) -> Inbox {
 /// Passes on what became of a shard: to its rooms, and to the other nodes.
 fn owned_or_not(node: &NodeContext, shard: Shard, told: Told) {
     if let Some(peers) = node.router.peers() {
-        match told {
+        match &told {
             Told::Owned(epoch) => {
-                peers.owned(shard, peers.me(), epoch);
-                peers.broadcast(node, &Word::Owned { shard: shard.0, epoch });
+                peers.owned(shard, peers.me(), *epoch);
+                peers.broadcast(node, &Word::Owned { shard: shard.0, epoch: *epoch });
             }
-            Told::Released(to, epoch) => {
-                peers.released(shard, peers.me(), to, epoch);
-                peers.broadcast(node, &Word::Released { shard: shard.0, to: to.0, epoch });
+            Told::Released(to, epoch, rooms) => {
+                peers.released(shard, peers.me(), *to, *epoch);
+                let rooms = rooms.iter().take(CHUNK).copied().collect();
+                peers.broadcast(node, &Word::Released { shard: shard.0, to: to.0, epoch: *epoch, rooms });
                 peers.handed();
             }
             Told::StepDown(..) | Told::Finish(_) => {}
@@ -352,7 +353,7 @@ impl Peers {
                 if node.claims.owned(shard).is_none() && self.owner(node, shard) != self.me() {
                     // The word of the release was lost there.
                     let to = self.shared.owner(shard).0;
-                    self.tell(node, from, &Word::Released { shard: shard.0, to, epoch: *epoch });
+                    self.tell(node, from, &Word::Released { shard: shard.0, to, epoch: *epoch, rooms: Vec::new() });
                 }
             } else if owner != from {
                 self.owned(shard, owner, *epoch);

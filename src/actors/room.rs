@@ -181,7 +181,7 @@ pub struct Room {
     queue: VecDeque<RoomMsg>,
     /// Requests that wait for the filter.
     lines: Lines,
-    /// Who asked how the room stands, and waits until what it knows is sure to be all; see [`Room::make_sure`].
+    /// Who asked how the room stands, or saw more than it has, and waits until what it knows is sure to be all; see [`Room::make_sure`].
     unsure: Vec<RoomMsg>,
     /// That is being found out.
     making_sure: bool,

@@ -278,6 +278,9 @@ pub enum Word {
         to: u32,
         /// The epoch under which it owned it.
         epoch: u64,
+        /// Rooms that ran: the other starts them at once, and not when somebody asks. Of many the first ones.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        rooms: Vec<RoomId>,
     },
     /// The node that tells wants no shards any more. These, which it did not own, should be those nodes'; for those that it owns,
     /// `Released` follows.
@@ -457,7 +460,8 @@ mod tests {
         let elsewhere = Elsewhere { shard: 11, owner: 2, epoch: 0 };
         vec![
             Word::Owned { shard: 11, epoch: 3 },
-            Word::Released { shard: 11, to: 2, epoch: 3 },
+            Word::Released { shard: 11, to: 2, epoch: 3, rooms: Vec::new() },
+            Word::Released { shard: 11, to: 2, epoch: 3, rooms: vec![ROOM] },
             Word::Leaving { shards: vec![(11, 2), (300, 3)] },
             Word::Follow { rooms: vec![ROOM], all: true },
             Word::Unfollow { rooms: vec![ROOM] },

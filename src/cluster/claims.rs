@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 const LOCKS: usize = 64;
 
 /// What the rest of the node, and other nodes, are to be told of a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// The room must end at once: its shard is another's.
     StepDown(RoomId, Epoch),
@@ -29,8 +29,8 @@ pub enum Told {
     Finish(RoomId),
     /// This node owns the shard under this epoch.
     Owned(u64),
-    /// This node gave the shard away, to that one.
-    Released(NodeId, u64),
+    /// This node gave the shard away, to that one; these rooms ran.
+    Released(NodeId, u64, Vec<RoomId>),
 }
 
 /// Who is told. Called under a lock: it passes on and returns.
@@ -226,7 +226,7 @@ impl Inner {
                     crate::telemetry::metrics().cluster_claims_total.inc();
                     self.tell(shard, Told::Owned(epoch));
                 }
-                Do::Release(to, epoch) => self.tell(shard, Told::Released(to, epoch)),
+                Do::Release(to, epoch, rooms) => self.tell(shard, Told::Released(to, epoch, rooms)),
                 Do::Read(..) | Do::Raise(..) | Do::Check(..) => drop(tokio::spawn(self.clone().ask(shard, what))),
             }
         }

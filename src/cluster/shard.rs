@@ -122,8 +122,8 @@ pub enum Do {
     StepDown(RoomId, Epoch),
     /// The room should finish what is in flight, mark its head and end.
     Finish(RoomId),
-    /// All rooms have ended in order: the other may begin. Only a hint: it raises the epoch as always.
-    Release(NodeId, u64),
+    /// All rooms have ended in order, these: the other may begin. Only a hint: it raises the epoch as always.
+    Release(NodeId, u64, Vec<RoomId>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,6 +177,8 @@ pub struct ShardCore {
     waiting: Vec<(RoomId, Epoch)>,
     /// The activation that counts, of every room that is started.
     active: HashMap<RoomId, Epoch>,
+    /// Rooms that ran when the handover began.
+    finishing: Vec<RoomId>,
     checks: Checks,
 }
 
@@ -191,6 +193,7 @@ impl ShardCore {
             seen: 0,
             waiting: Vec::new(),
             active: HashMap::new(),
+            finishing: Vec::new(),
             checks: Checks::default(),
         }
     }
@@ -461,7 +464,7 @@ impl ShardCore {
         {
             // Owned in the cell still, until the other raises it; here it counts as given away.
             self.state = State::Unowned(Mono(0));
-            out.push(Do::Release(to, held.cell.epoch));
+            out.push(Do::Release(to, held.cell.epoch, std::mem::take(&mut self.finishing)));
         }
     }
 
@@ -483,7 +486,8 @@ impl ShardCore {
             self.state = State::HandingOver(held, to);
             let mut rooms: Vec<RoomId> = self.active.keys().copied().collect();
             rooms.sort_unstable();
-            out.extend(rooms.into_iter().map(Do::Finish));
+            out.extend(rooms.iter().copied().map(Do::Finish));
+            self.finishing = rooms;
             self.refuse_all(Refusal::Moving(to), out);
             self.release_if_done(out);
         }

@@ -203,7 +203,7 @@ fn word_of(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, word: Word
                 peers.introduced_itself(from);
             }
         }
-        Word::Released { shard, to, epoch } => {
+        Word::Released { shard, to, epoch, rooms } => {
             let (shard, to) = (Shard(shard), NodeId(to));
             peers.released(shard, from, to, epoch);
             // Whoever owned it under an older epoch, and was not told when it lost it, hears of it here.
@@ -211,6 +211,8 @@ fn word_of(node: &Arc<NodeContext>, peers: &Arc<Peers>, from: NodeId, word: Word
             if to == peers.me() {
                 // The one that gives it may know sooner than the plan here.
                 node.claims.placed(shard, Placed::Mine);
+                // Whoever is about to write there waits for less.
+                rooms.into_iter().for_each(|room| node.router.to_room_here(room, RoomMsg::Wake));
             }
         }
         Word::Leaving { shards } => {

@@ -1,15 +1,15 @@
 //! How requests come in and wait: in the room's queue, in their sender's line for the filter, or not at all.
 
 use super::appending::CHECK_AGAIN;
-use super::{APPLYING_MAX, Ask, Next, Phase, Room, RoomMsg};
+use super::{APPLYING_MAX, Ask, Next, Phase, Room, RoomMsg, storage_error};
 use crate::actors::reading::in_time;
-use crate::actors::router::lost;
 use crate::actors::screening;
 use crate::cluster::shard::Verdict;
 use crate::error::{ApiError, Code};
 use crate::protocol::ids::{Epoch, Seq};
 use crate::protocol::ops::Request;
 use crate::protocol::roomlog;
+use crate::storage::StorageError;
 use actix::prelude::*;
 use std::time::Instant;
 
@@ -123,7 +123,7 @@ impl Room {
             for msg in self.take_unsure(asked) {
                 match knows_all {
                     true => self.enqueue(msg),
-                    false => msg.refuse(lost()),
+                    false => msg.refuse(storage_error(StorageError::NotOwner("another node may have gone on"))),
                 }
             }
         }

@@ -95,7 +95,7 @@ fn a_shard_is_handed_over_when_its_last_room_has_ended() {
     let [Do::Check(ticket)] = core.step(Mono(1), In::Check { room: ROOM, epoch })[..] else { panic!("no check") };
     let passed = core.step(Mono(1), In::Checked(ticket, Some(cell(1, 7))));
     assert_eq!(passed, [Do::Verdict(ROOM, epoch, Verdict::Passed)], "what was in flight is still committed");
-    assert_eq!(core.step(Mono(2), In::Ended(ROOM)), [Do::Release(OTHER, 1)]);
+    assert_eq!(core.step(Mono(2), In::Ended(ROOM)), [Do::Release(OTHER, 1, vec![ROOM])]);
     assert_eq!((core.owned(), core.step(Mono(2), activate(ROOM))), (None, vec![Do::Refused(ROOM, Refusal::NotMine)]));
 }
 

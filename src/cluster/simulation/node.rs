@@ -171,7 +171,7 @@ impl World {
                 shard::Do::Refused(room, _) => self.activated(node, room, Err(StorageError::Busy("refused")))?,
                 shard::Do::Verdict(room, epoch, verdict) => self.checked(node, room, epoch, verdict)?,
                 shard::Do::Announce(epoch) => self.tell(shard, by, epoch, false),
-                shard::Do::Release(_, epoch) => self.tell(shard, by, epoch, true),
+                shard::Do::Release(_, epoch, _) => self.tell(shard, by, epoch, true),
                 shard::Do::StepDown(room, epoch) => self.step_down(node, room, epoch),
                 shard::Do::Finish(room) => self.finish(node, room)?,
             }
