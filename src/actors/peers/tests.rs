@@ -205,7 +205,7 @@ async fn a_node_that_hears_nothing_of_the_others_takes_nothing_back_that_another
     world.node(1).believe(room);
     let acked = world.node(1).say(ANN, room, "taken").await.seq.unwrap();
     for n in 0..4 {
-        let error = node.once(ANN, Request::Send(Send::text(room, acked, &n.to_string()))).await.unwrap_err();
+        let error = node.once(ANN, Request::Send(Send::text(room, acked, n.to_string()))).await.unwrap_err();
         assert_eq!(error.code, Code::Unavailable, "{error}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -193,6 +193,8 @@ export class Replica {
       case "resumed":
         for (const room of this.rooms.values()) room.acked = { read: 0, delivered: 0 };
         for (const { room, read, delivered } of push.cursors) this.#cursor({ room, read, delivered, acked: true });
+        // Of a room that is not among one's own nothing comes any more.
+        for (const { room } of [...this.outbox.values()]) if (room !== undefined && !this.rooms.has(room)) this.#arrived(undefined, room);
         return push.presence.forEach((p) => this.#presence(p));
       case "typing":
         if (push.user === this.me) return;
@@ -287,10 +289,9 @@ export class Replica {
     const item = this.outbox.get(change.cid);
     if (!item || (item.error && !change.reply)) return;
     const seq = change.reply?.seq;
-    const held = item.room === undefined ? undefined : this.rooms.get(item.room);
     if (change.error && item.op === "send") this.#item({ ...item, error: change.error });
-    // It stays until its entry comes, so that what it shows never disappears in between.
-    else if (seq !== undefined && held && seq > held.view.head) this.#item({ ...item, seq });
+    // It stays until its entry comes, so that what it shows never disappears in between; also of a room whose first entry has not come yet.
+    else if (seq !== undefined && item.room !== undefined && seq > (this.rooms.get(item.room)?.view.head ?? 0)) this.#item({ ...item, seq });
     else this.#removeItem(change.cid);
     if (item.seq !== undefined) return;
     this.settled(item, change.reply, change);
@@ -322,10 +323,10 @@ export class Replica {
   }
 
   #forget(id: Id): void {
+    this.#arrived(undefined, id);
     if (!this.rooms.delete(id)) return;
     this.typing.delete(id);
     this.#keeping.delete(id);
-    this.#arrived(undefined, id);
     for (const topic of ["rooms", `room:${id}`, `messages:${id}`, `typing:${id}`, `members:${id}`] as const) this.touched.add(topic);
     this.#unmarkMessages(id);
     // A key of its own: the room may come again before this is written, and is then put after it.

@@ -364,8 +364,10 @@ export class Session implements Driver {
   #expect(room: Id | undefined, seq: number | undefined): void {
     if (room === undefined || seq === undefined) return;
     this.#later(ENTRY_MS, () => {
-      const held = this.#host.replica.rooms.get(room);
-      if (held && held.view.head < seq) this.#leave(`room ${room}: entry ${seq} was answered and has not come`);
+      const { rooms, outbox } = this.#host.replica;
+      const held = rooms.get(room);
+      const lacks = held ? held.view.head < seq : [...outbox.values()].some((item) => item.room === room && item.seq === seq);
+      if (lacks) this.#leave(`room ${room}: entry ${seq} was answered and has not come`);
     });
   }
 

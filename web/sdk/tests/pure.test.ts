@@ -163,6 +163,28 @@ describe("the replica", () => {
     expect(replica.takeWrites().slice(0, 2)).toEqual([{ drop: "all" }, { put: "user", user: "9" }]);
   });
 
+  test("a message that was answered before its room's first entry came is shown until it comes itself, or the room is not one's own", () => {
+    const sent = () => {
+      const [replica, cid] = [new Replica(), newCid()];
+      replica.me = ME;
+      replica.apply({ kind: "queued", item: { cid, op: "send", room: "5", fields: { text: "x" }, at: 0 } });
+      replica.apply({ kind: "settled", cid, reply: { seq: 2, n: 1, id: "2", at: 2 } });
+      expect(replica.pending("5").map((p) => p.state)).toEqual(["sent"]);
+      return { replica, cid };
+    };
+    const { replica, cid } = sent();
+    push(replica, { op: "entry", ...entry(1, { room: { kind: "direct" } }, ME, 0) });
+    expect(replica.pending("5")).toHaveLength(1);
+    push(replica, { op: "entry", ...entry(2, { message: { text: "x" } }, ME, 1), cid });
+    expect([replica.pending("5").length, replica.rooms.get("5")?.list({ from: 0, to: 9 }).length]).toEqual([0, 1]);
+    const resumed = { op: "resumed", ref: 1, cursors: [], presence: [] } as const;
+    for (const end of [resumed, { op: "room", ref: 1, room: "5", standing: "left", from: 0, head: 0 } as const]) {
+      const { replica } = sent();
+      push(replica, end as unknown as Push);
+      expect(replica.outbox.size).toBe(0);
+    }
+  });
+
   test("one's own end of membership ends the room, another's does not", () => {
     for (const [user, stays] of [["8", true], [ME, false]] as const) {
       const replica = new Replica();
