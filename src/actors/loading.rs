@@ -41,39 +41,35 @@ pub struct LoadError {
 
 /// Loads a room under a fresh activation.
 pub async fn load(node: &NodeContext, room: RoomId) -> std::result::Result<Loaded, LoadError> {
-    let mut known = None;
-    match take_over(node, room, &mut known).await {
-        Ok((epoch, head)) => match state(node, room, head, known).await {
+    match take_over(node, room).await {
+        Ok((epoch, head, derived)) => match state(node, room, head, derived).await {
             Ok((log, row, redo)) => Ok(Loaded { log, epoch, row, redo }),
             Err(why) => Err(LoadError { why, readable: None }),
         },
-        Err(why) => {
-            // It cannot write; up to the committed head it can be read without owning anything (rule 8).
-            let readable = match readable_head(node, room).await {
-                Ok(head) => state(node, room, head, None).await.ok().map(|(log, ..)| Box::new(log)),
-                Err(_) => None,
-            };
-            Err(LoadError { why, readable })
-        }
+        // It cannot write; up to the committed head it can be read without owning anything (rule 8).
+        Err(why) => Err(LoadError { why, readable: readable(node, room).await.ok().map(Box::new) }),
     }
 }
 
-/// The largest committed head that can be known without owning the room. Rows tell of the head before them, so the last entries are
+/// The room up to the largest committed head that can be known without owning it. Rows tell of the head before them, so the last entries are
 /// known by what was derived from them: that is written after commit only (rule 11).
-async fn readable_head(node: &NodeContext, room: RoomId) -> Result<Seq> {
-    let applied = in_time(node.store.rooms(&[room])).await?.pop().flatten().map_or(0, |row| row.applied);
+async fn readable(node: &NodeContext, room: RoomId) -> Result<RoomLog> {
+    let derived = derived(node, room).await?;
+    let applied = derived.row.as_ref().map_or(0, |row| row.applied);
     let stored = in_time(node.store.ends(&[room])).await?.pop().unwrap_or_default();
-    Ok(stored.head.max(applied).max(node.claims.committed(room)))
+    let head = stored.head.max(applied).max(node.claims.committed(room));
+    Ok(state(node, room, head, Ok(derived)).await?.0)
 }
 
-/// Carries a takeover's steps out. Gives the room's epoch and its committed head; `known` becomes what is derived from its log, read beside
-/// the tail: what was applied before the epoch was taken is at most what is committed.
-async fn take_over(node: &NodeContext, room: RoomId, known: &mut Option<Known>) -> Result<(Epoch, Seq)> {
+/// Carries a takeover's steps out. Gives the room's epoch, its committed head, and what is derived from its log, which is read beside the
+/// tail: what was applied before the epoch was taken is at most what is committed.
+async fn take_over(node: &NodeContext, room: RoomId) -> Result<(Epoch, Seq, Result<Derived>)> {
     let (shard, started) = (node.router.shard(room), Instant::now());
     let now = || Mono(started.elapsed().as_millis() as u64);
     let pause = |ms| tokio::time::sleep(Duration::from_millis(ms));
     let (mut take, mut step) = TakeOver::begin(now(), room, shard, node.claims.committed(room));
     let mut epoch = Epoch(0);
+    let mut derived = Err(StorageError::Failed("nothing was read of the room yet".into()));
     loop {
         step = match step {
             Step::Activate(above) => {
@@ -82,8 +78,8 @@ async fn take_over(node: &NodeContext, room: RoomId, known: &mut Option<Known>) 
                 take.activated(granted)
             }
             Step::Read => {
-                let (tail, read) = tokio::join!(in_time(node.store.tail(room)), self::known(node, room));
-                *known = read.ok();
+                let tail;
+                (tail, derived) = tokio::join!(in_time(node.store.tail(room)), self::derived(node, room));
                 take.read(tail)
             }
             Step::Write(append, after) => {
@@ -97,7 +93,7 @@ async fn take_over(node: &NodeContext, room: RoomId, known: &mut Option<Known>) 
             }
             Step::Done { epoch, head } => {
                 node.claims.note_committed(room, head);
-                return Ok((epoch, head));
+                return Ok((epoch, head, derived));
             }
             Step::GiveUp(why) => return Err(why),
         };
@@ -105,25 +101,22 @@ async fn take_over(node: &NodeContext, room: RoomId, known: &mut Option<Known>) 
 }
 
 /// What is derived from a room's log: its row, and the members of which all are known.
-struct Known {
+struct Derived {
     row: Option<RoomRow>,
     members: Vec<(UserId, Place)>,
 }
 
-async fn known(node: &NodeContext, room: RoomId) -> Result<Known> {
+async fn derived(node: &NodeContext, room: RoomId) -> Result<Derived> {
     let row = in_time(node.store.rooms(&[room])).await?.pop().flatten();
     let members = match row.as_ref().map(|row| row.kind) {
         Some(RoomKind::Direct | RoomKind::Group) => members(node, room).await?,
         _ => Vec::new(),
     };
-    Ok(Known { row, members })
+    Ok(Derived { row, members })
 }
 
-async fn state(node: &NodeContext, room: RoomId, head: Seq, read: Option<Known>) -> Result<(RoomLog, RoomRow, Vec<Applicable>)> {
-    let Known { row: stored, members } = match read {
-        Some(read) => read,
-        None => known(node, room).await?,
-    };
+async fn state(node: &NodeContext, room: RoomId, head: Seq, derived: Result<Derived>) -> Result<(RoomLog, RoomRow, Vec<Applicable>)> {
+    let Derived { row: stored, members } = derived?;
     let kind = stored.as_ref().map(|r| r.kind);
     let mut row = stored.unwrap_or_else(|| derive::blank(room));
     // A row of an earlier build: what was applied then needs no following.

@@ -82,7 +82,7 @@ impl Claims {
     /// yet, or when its activations are used up. From now on checks of the room's older activations fail.
     /// What another took while Redis said nothing is not taken back before it is known who is there: the two would take it from each other.
     pub async fn activate(&self, shard: Shard, room: RoomId, above: Epoch) -> Result<Epoch, StorageError> {
-        if self.0.placement.is_blind() && self.is_lost(shard) {
+        if self.look(shard, ShardCore::is_lost).unwrap_or(false) && self.0.placement.is_blind() {
             return Err(StorageError::NotOwner("another node took the shard, and who is there is not known now"));
         }
         let (tx, rx) = oneshot::channel();
@@ -104,34 +104,33 @@ impl Claims {
     /// Whether the shard was this node's for sure within the last `ms`: else a check comes before a decision on rights (P8).
     pub fn is_sure(&self, shard: Shard, ms: u64) -> bool {
         let now = self.0.now();
-        self.0.slots[shard.0 as usize % LOCKS].lock().get(&shard).is_some_and(|slot| slot.core.is_sure(now, ms))
+        self.look(shard, |core| core.is_sure(now, ms)).unwrap_or(false)
     }
 
     /// The epoch under which this node owns the shard.
     pub fn owned(&self, shard: Shard) -> Option<u64> {
-        self.0.slots[shard.0 as usize % LOCKS].lock().get(&shard)?.core.owned().map(|cell| cell.epoch)
+        self.look(shard, ShardCore::owned)?.map(|cell| cell.epoch)
     }
 
     /// Whether requests for the shard are for this node: it owns it, or should.
     pub fn is_for_me(&self, shard: Shard) -> bool {
-        let known = self.0.slots[shard.0 as usize % LOCKS].lock().get(&shard).map(|slot| slot.core.is_for_me());
+        let known = self.look(shard, ShardCore::is_for_me);
         known.unwrap_or_else(|| self.0.placement.should_own(shard) == self.0.placement.me())
     }
 
-    /// Whether the shard was this node's until another took it.
-    fn is_lost(&self, shard: Shard) -> bool {
-        self.0.slots[shard.0 as usize % LOCKS].lock().get(&shard).is_some_and(|slot| slot.core.is_lost())
+    /// Looks at a shard's core; none when nothing was ever asked about it.
+    fn look<R>(&self, shard: Shard, look: impl FnOnce(&ShardCore) -> R) -> Option<R> {
+        self.0.slots[shard.0 as usize % LOCKS].lock().get(&shard).map(|slot| look(&slot.core))
     }
 
     /// Whether the shard is being handed to another node.
     pub fn is_moving(&self, shard: Shard) -> bool {
-        self.0.slots[shard.0 as usize % LOCKS].lock().get(&shard).is_some_and(|slot| slot.core.is_moving())
+        self.look(shard, ShardCore::is_moving).unwrap_or(false)
     }
 
     /// Whether rooms of the shard run here, under this node's ownership.
     pub fn has_rooms(&self, shard: Shard) -> bool {
-        let slots = self.0.slots[shard.0 as usize % LOCKS].lock();
-        slots.get(&shard).is_some_and(|slot| slot.core.owned().is_some() && slot.core.rooms() > 0)
+        self.look(shard, |core| core.owned().is_some() && core.rooms() > 0).unwrap_or(false)
     }
 
     /// How many shards this node owns.

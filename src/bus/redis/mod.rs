@@ -76,8 +76,7 @@ struct Inner {
     wake: Notify,
     peers: Mutex<HashMap<NodeId, Incoming>>,
     /// Before this it says nothing, and takes nothing in.
-    open: AtomicBool,
-    opening: Notify,
+    open: watch::Sender<bool>,
     publishes: AtomicBool,
     /// None: it has not been found out yet.
     hears: watch::Sender<Option<bool>>,
@@ -108,8 +107,7 @@ impl RedisBus {
             outboxes: Mutex::default(),
             wake: Notify::new(),
             peers: Mutex::default(),
-            open: AtomicBool::new(false),
-            opening: Notify::new(),
+            open: watch::channel(false).0,
             publishes: AtomicBool::new(false),
             hears: watch::channel(None).0,
             complained: AtomicBool::new(false),
@@ -141,9 +139,7 @@ impl RedisBus {
     /// Takes in what comes, and publishes what waits, from now on: this process is the node of that number. The nodes that are there have
     /// said things before.
     pub fn open(&self) {
-        if !self.inner.open.swap(true, Ordering::AcqRel) {
-            self.inner.opening.notify_one();
-        }
+        self.inner.open.send_replace(true);
         self.inner.missed_all();
     }
 
@@ -293,7 +289,7 @@ impl Inner {
 
     /// A message on this node's channel.
     fn came(&self, bytes: &Bytes) {
-        if !self.open.load(Ordering::Acquire) {
+        if !*self.open.borrow() {
             // For another process of this number.
             return;
         }

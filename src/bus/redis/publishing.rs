@@ -27,9 +27,11 @@ type Sending = Pin<Box<dyn Future<Output = Answers> + Send>>;
 /// Publishes from when the bus opens until it stops.
 pub(super) async fn run(inner: Arc<Inner>) {
     let (mut stop, mut pause, mut quiet) = (inner.stop.subscribe(), Pause::new(), false);
+    let mut open = inner.open.subscribe();
     tokio::select! {
         () = stopped(&mut stop) => return,
-        () = inner.opening.notified() => {}
+        // The sender is in `inner`.
+        _ = open.wait_for(|open| *open) => {}
     }
     loop {
         let result = tokio::select! {
